@@ -1,0 +1,48 @@
+# run · test · check · bench · lock: short, and the same commands that .ci/run calls.
+
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Telemetry of every tool is off, also before any of our code is loaded.
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export ORT_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+run: $(VENV)/.installed ## nothing → checked, exported model and report; unchanged stages are skipped
+	@python -m flows.training
+
+test: $(VENV)/.installed check ## lint, types and all tests
+	@python -m pytest
+
+check: $(VENV)/.installed ## lint and types
+	@ruff format --check .
+	@ruff check .
+	@mypy
+
+bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
+	@python -m benchmarks.pipeline
+
+lock: $(VENV)/.installed ## pin every dependency again, with hashes and without addresses
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header pyproject.toml --group dev -o requirements.lock
+
+clean: ## remove the environment; data, models and DVC's cache stay
+	rm -rf $(VENV)
+
+# Safe to interrupt: the mark is written last, and every step may be repeated.
+$(VENV)/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "Seamline needs Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Install Python's venv module (Debian: apt-get install python3-venv)."; exit 1; }
+	@echo "Installing the pinned dependencies into $(VENV) …"
+	@awk '/^uv==/ {p=1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
+	@python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
+	@uv pip sync --quiet --require-hashes --python $(VENV)/bin/python requirements.lock
+	@touch $@

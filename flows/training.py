@@ -1,0 +1,105 @@
+"""The flow `training`: walk dvc.yaml, one Prefect task run per stage, named like it.
+
+    python -m flows.training          # what `make run` calls
+
+The chain is dvc.yaml's; here is only policy: who may be tried again, how long a stage may take, what is shown.
+Prefect's own caching is off, because DVC knows what is up to date.
+"""
+
+import sys
+from datetime import timedelta
+
+from prefect import Task, flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import task_run
+from prefect.states import Failed
+from rich.console import Console
+from rich.markup import escape
+
+from flows import stages, summary
+
+RETRIES = {"ingest": 1}  # it alone has a network; its own requests are repeated, too
+RETRY_DELAY_S = 10
+TIMEOUT = timedelta(minutes=15)
+TIMEOUTS = {"train": timedelta(hours=6)}
+WORTH_A_REPORT = {"gate", "export"}  # when these refuse, everything before them is there to be looked at
+REPORT = "report"
+
+
+@flow(name="training", persist_result=False)
+def training() -> State | None:
+    """Bring every stage up to date, in order; a stage that fails ends the run, with its own last line as the reason."""
+    for name in stages.names():
+        state = stage_task(name)(name, return_state=True)
+        if not state.is_completed():
+            if name in WORTH_A_REPORT:
+                report_refusal()
+            return Failed(message=state.message)
+    create_markdown_artifact(key="result", markdown=summary.markdown(stages.ROOT), description="What came out")
+    return None
+
+
+def stage_task(name: str) -> Task[[str], State | None]:
+    """The task that brings a stage up to date."""
+    return bring_up_to_date.with_options(
+        name=name,
+        task_run_name=name,
+        retries=RETRIES.get(name, 0),
+        retry_delay_seconds=RETRY_DELAY_S,
+        timeout_seconds=TIMEOUTS.get(name, TIMEOUT).total_seconds(),
+    )
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def bring_up_to_date(name: str) -> State | None:
+    """Run a stage if anything it depends on has changed; show what it has to say.
+
+    A refusal is returned as a state, which spares the log a traceback of ours; Prefect tries again only what raises.
+    """
+    logger = get_run_logger()
+    try:
+        if stages.is_current(name):
+            logger.info("%s: up to date", name)
+        else:
+            for line in stages.reproduce(name):
+                logger.info(line)
+    except stages.StageFailedError as error:
+        if task_run.run_count <= RETRIES.get(name, 0):
+            raise
+        return Failed(message=str(error))
+    finally:
+        _show(name)
+    return None
+
+
+def report_refusal() -> None:
+    """Write the report of a refused run; a report that fails must not hide the refusal."""
+    logger = get_run_logger()
+    try:
+        for line in stages.run_unrecorded(REPORT):
+            logger.info(line)
+    except stages.StageFailedError as error:
+        logger.warning("No report of the refusal: %s", error)
+
+
+def _show(name: str) -> None:
+    page = stages.ROOT / "data/reports" / f"{name}.md"
+    if page.is_file():
+        create_markdown_artifact(key=name, markdown=page.read_text(encoding="utf-8"), description=f"Stage {name}")
+
+
+def main() -> int:
+    """Run the flow and print what came out; the exit status."""
+    console = Console()
+    state = training(return_state=True)
+    if not state.is_completed():
+        console.print(f"[bold red]Not finished.[/] {escape(state.message or '')}", highlight=False, soft_wrap=True)
+        return 1
+    console.print(summary.table(stages.ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

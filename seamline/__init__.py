@@ -1,0 +1,11 @@
+"""What ships: classify pictures of clothing with an exported model. Needs numpy and onnxruntime, nothing else.
+
+>>> import seamline
+>>> classifier = seamline.Classifier("exports/model.onnx")     # doctest: +SKIP
+>>> classifier.classify(images)                                # doctest: +SKIP
+"""
+
+from seamline.classifier import Answer, Classifier
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "Classifier", "__version__"]

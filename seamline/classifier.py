@@ -1,0 +1,97 @@
+"""The exported model, ready to answer.
+
+onnxruntime is imported only when a classifier is made: its telemetry, on by default since 1.29, can only be switched
+off before the import.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BATCH = 512  # images at a time, so that memory stays flat
+LARGEST_BYTES = 256 * 2**20
+
+
+class Answer(NamedTuple):
+    """What one picture shows."""
+
+    name: str
+    probability: float  # 0 … 1
+
+
+class Classifier:
+    """A model file, loaded.
+
+    Args:
+        path: an ONNX file that Seamline exported.
+
+    Raises:
+        ValueError: it is not a model that Seamline exported.
+        FileNotFoundError: it is not there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime as ort
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no model at {path}. `make run` in Seamline's folder makes one.")
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ValueError(f"Expected a model of at most {LARGEST_BYTES:,} bytes. Received {path.stat().st_size:,}.")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it burns an idle kiosk's core
+        refusals: tuple[type[Exception], ...] = (KeyError, ValueError, RuntimeError, *_ort_errors())
+        try:
+            # From bytes, so that the file cannot point to others beside it.
+            self._session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            self.info: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+            self.classes: tuple[str, ...] = tuple(json.loads(self.info["classes"]))
+        except refusals as error:
+            raise ValueError(f"{path} is not a model that Seamline exported: {_gist(error)}") from error
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probability of each class for each picture.
+
+        Args:
+            images: uint8 (n, 28, 28) or (28, 28), 0 black … 255 white, the garment bright on black.
+
+        Returns:
+            float32 (n, classes), rows sum to 1, in the order of `classes`.
+
+        Raises:
+            ValueError: another type or shape.
+        """
+        images = np.asarray(images)
+        if images.shape == (28, 28):
+            images = images[None]
+        if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
+            raise ValueError(
+                f"Expected uint8 (n, 28, 28). Received {images.dtype} {images.shape}. "
+                "seamline.pictures.read makes such an array of a picture file."
+            )
+        parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
+        outputs = [self._session.run(["probabilities"], {"image": part})[0] for part in parts]
+        return np.concatenate(outputs) if outputs else np.zeros((0, len(self.classes)), np.float32)
+
+    def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
+        """The likeliest class of each picture, with its probability; `images` as for `probabilities`."""
+        probabilities = self.probabilities(images)
+        best = probabilities.argmax(axis=1)
+        return [Answer(self.classes[k], float(row[k])) for k, row in zip(best, probabilities, strict=True)]
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a file it cannot load; its own classes derive from Exception alone."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.Fail, state.NotImplemented
+
+
+def _gist(error: Exception) -> str:
+    return "its metadata names no classes" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]

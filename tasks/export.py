@@ -1,0 +1,167 @@
+"""Turn the Keras model into one ONNX file, and prove that the two agree before anything is published.
+
+The file is the contract: raw pixels in, probabilities out, and whatever a device must know in its metadata. Publishing
+is one rename after every check; until then the file published before stays as it was.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+
+import seamline
+from tasks import probe, splits, trained
+from tasks.arrays import CLASSES, SIDE, Images, Probabilities
+from tasks.errors import ExportError
+from tasks.files import digest_json, read_json, write_bytes, write_json, write_text
+from tasks.params import Export
+
+logger = logging.getLogger(__name__)
+
+OPSET, IR = 17, 8  # onnxruntime 1.14 reads no later IR
+PROBE_IMAGES = 64
+PROBE_TIMEOUT_S = 120
+LATENCY_RUNS = 300
+
+
+def run(
+    params: Export,
+    normalised: Path,
+    model_folder: Path,
+    metrics_file: Path,
+    verdict_file: Path,
+    target: Path,
+    report: Path,
+    summary: Path,
+) -> None:
+    """Write what was found; then publish the file, or refuse."""
+    metrics, verdict = read_json(metrics_file), read_json(verdict_file)
+    model, description = trained.load(model_folder)
+    _require_passed(verdict, description["weights"])
+    test = splits.read(normalised, "test")
+    content = convert(model, metadata(description, metrics))
+    expected = trained.probabilities(model, test.images)
+    with tempfile.TemporaryDirectory() as scratch:
+        candidate = Path(scratch) / "model.onnx"
+        candidate.write_bytes(content)
+        classifier = seamline.Classifier(candidate)
+        found = compare(classifier.probabilities(test.images), expected)
+        reasons = disagreements(found, params.max_difference) or alone(candidate, test.images, expected, params)
+        found["latency_us"] = latency_us(classifier, test.images[:1])
+    found |= {"bytes": len(content), "weights": description["weights"], "published": not reasons, "reasons": reasons}
+    write_json(report, found)
+    write_text(summary, _table(found))
+    if reasons:
+        raise ExportError(f"nothing published: {'; '.join(reasons)}. Report: {report}.")
+    write_bytes(target, content)
+    logger.info("export: %s, %s bytes, %s images agree", target, f"{len(content):,}", f"{found['images']:,}")
+
+
+def convert(model: keras.Model, properties: dict[str, str]) -> bytes:
+    """The ONNX file of a model that gives logits: softmax and metadata added, weights inside.
+
+    Args:
+        model: uint8 (n, 28, 28) → logits (n, 10).
+        properties: the file's metadata.
+
+    Returns:
+        The file: input `image` uint8 (n, 28, 28), output `probabilities` float32 (n, 10), n free.
+    """
+    signature = [tf.TensorSpec((None, SIDE, SIDE), tf.uint8, name="image")]
+
+    @tf.function(input_signature=signature)
+    def classify(image: Any) -> dict[str, Any]:
+        return {"probabilities": tf.nn.softmax(model(image, training=False))}
+
+    proto, _ = tf2onnx.convert.from_function(classify, input_signature=signature, opset=OPSET)
+    proto.ir_version = IR
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.helper.set_model_props(proto, properties)
+    onnx.checker.check_model(proto, full_check=True)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+def metadata(description: dict[str, Any], metrics: dict[str, Any]) -> dict[str, str]:
+    """What the file says of itself; every value is a string, as ONNX wants it."""
+    return {
+        "classes": json.dumps(CLASSES),
+        "input": "uint8 (n, 28, 28): grey, 0 black … 255 white, the garment bright on black, as in Fashion-MNIST",
+        "output": "float32 (n, 10): probabilities of the classes, in their order",
+        "accuracy": f"{metrics['accuracy']:.4f}",
+        "data": digest_json(description["data"]),
+        "parameters": digest_json(description["parameters"]),
+        "weights": description["weights"],
+        "version": seamline.__version__,
+    }
+
+
+def compare(found: Probabilities, expected: Probabilities) -> dict[str, Any]:
+    """How far two sets of probabilities (n, 10) lie apart; a NaN anywhere makes the difference NaN."""
+    return {
+        "images": len(expected),
+        "largest_difference": float(np.abs(found - expected).max()),
+        "same_class": int((found.argmax(axis=1) == expected.argmax(axis=1)).sum()),
+    }
+
+
+def disagreements(found: dict[str, Any], limit: float) -> list[str]:
+    """Why the file must not be published; none means that it says what Keras says."""
+    reasons = []
+    if not found["largest_difference"] <= limit:  # written so that NaN is a disagreement
+        reasons.append(f"Keras and ONNX differ by {found['largest_difference']:.2g}, the limit is {limit:.2g}")
+    if found["same_class"] != found["images"]:
+        reasons.append(f"{found['images'] - found['same_class']} of {found['images']} images get another class")
+    return reasons
+
+
+def alone(model: Path, images: Images, expected: Probabilities, params: Export) -> list[str]:
+    """Why the file does not work where there is nothing but numpy and onnxruntime; none means it does."""
+    inputs, outputs = model.with_name("images.npy"), model.with_name("probabilities.npy")
+    np.save(inputs, images[:PROBE_IMAGES])
+    command = [sys.executable, "-I", str(probe.__file__), str(model), str(inputs), str(outputs)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
+    except subprocess.CalledProcessError as error:
+        return [f"alone with numpy and onnxruntime: {(error.stderr.strip().splitlines() or ['no answer'])[-1]}"]
+    except subprocess.TimeoutExpired:
+        return [f"alone with numpy and onnxruntime: no answer within {PROBE_TIMEOUT_S} s"]
+    found = compare(np.load(outputs, allow_pickle=False), expected[:PROBE_IMAGES])
+    return [f"alone with numpy and onnxruntime: {reason}" for reason in disagreements(found, params.max_difference)]
+
+
+def latency_us(classifier: seamline.Classifier, image: Images) -> float:
+    """Median time for one image (1, 28, 28) on one thread, in microseconds."""
+    times = []
+    for _ in range(LATENCY_RUNS):
+        start = time.perf_counter()
+        classifier.probabilities(image)
+        times.append(time.perf_counter() - start)
+    return round(float(np.median(times)) * 1e6, 1)
+
+
+def _require_passed(verdict: dict[str, Any], weights: str) -> None:
+    if verdict.get("passed") is not True or verdict.get("weights") != weights:
+        raise ExportError("the gate has not passed this model; nothing published. Run `dvc repro gate`.")
+
+
+def _table(found: dict[str, Any]) -> str:
+    said = "published" if found["published"] else "**not published**: " + "; ".join(found["reasons"])
+    return (
+        "| Keras against ONNX | |\n|---|---:|\n"
+        f"| same class | {found['same_class']:,} of {found['images']:,} |\n"
+        f"| largest difference of a probability | {found['largest_difference']:.2g} |\n"
+        f"| file | {found['bytes']:,} bytes |\n"
+        f"| latency, one image, one thread | {found['latency_us']:.0f} µs |\n\n{said}\n"
+    )

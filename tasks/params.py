@@ -1,0 +1,143 @@
+"""The numbers of params.yaml, typed: one section per stage, no defaults, nothing unknown.
+
+A schema only checks: it never fills in, converts or changes a value. So DVC, which watches the values themselves,
+need not run a stage again when this file changes.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.errors import ParameterError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+GreyLevel = Annotated[float, Field(ge=0, le=255)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """The numbers of one stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Ingest(Section):
+    folder: str
+    timeout_s: Positive
+    attempts: Annotated[int, Field(ge=1, le=10)]
+
+
+class Validate(Section):
+    train_per_class: Count
+    test_per_class: Count
+    min_brightness: GreyLevel
+    max_brightness: GreyLevel
+    max_copies_within: Annotated[int, Field(ge=0)]
+    max_copies_across: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "Validate":
+        if not self.min_brightness < self.max_brightness:
+            raise ValueError(f"min_brightness must lie below max_brightness ({self.max_brightness})")
+        return self
+
+
+class Normalise(Section):
+    validation_per_class: Count
+    seed: Seed
+
+
+class Train(Section):
+    model: str
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    batch: Count
+    muon_rate: Positive
+    adam_rate: Positive
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    shift: Annotated[int, Field(ge=0, le=8)]
+    averaging: Annotated[float, Field(ge=0, lt=1)]
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: Seed
+
+
+class Evaluate(Section):
+    calibration_bins: Annotated[int, Field(ge=2, le=100)]
+    confused_pairs: Annotated[int, Field(ge=1, le=90)]
+
+
+class Gate(Section):
+    min_accuracy: Share
+    min_recall: Share
+
+
+class Export(Section):
+    max_difference: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Report(Section):
+    samples_per_class: Annotated[int, Field(ge=1, le=20)]
+    mistakes: Annotated[int, Field(ge=0, le=200)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    ingest: Ingest
+    validate_: Annotated[Validate, Field(alias="validate")]  # BaseModel.validate exists
+    normalise: Normalise
+    train: Train
+    evaluate: Evaluate
+    gate: Gate
+    export: Export
+    report: Report
+
+
+def load(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParameterError: it is absent, not YAML, or has an unknown, missing or unusable entry; one line names them all.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParameterError(f"{path} is absent. Run the command in the project's folder.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        sentences = [_sentence(dict(fault)) for fault in error.errors(include_url=False)]
+        raise ParameterError(f"{path}: {'; '.join(sentences)}.") from error
+
+
+def section(params: Params, stage: str) -> Section:
+    """The section of a stage, by the stage's name."""
+    found: Section = getattr(params, "validate_" if stage == "validate" else stage)
+    return found
+
+
+def _sentence(fault: dict[str, Any]) -> str:
+    """What is wrong with one entry, in words: pydantic's fault without its codes."""
+    name = ".".join(str(part) for part in fault["loc"]) or "the file"
+    if fault["type"] == "extra_forbidden":
+        return f"{name} is not a parameter{_suggestion(fault['loc'])}"
+    if fault["type"] == "missing":
+        return f"{name} is missing"
+    wanted = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{name} is {fault['input']!r}, expected {wanted}" if name != "the file" else f"{wanted} expected"
+
+
+def _suggestion(location: tuple[str, ...]) -> str:
+    """The parameter that was probably meant."""
+    fields = Params.model_fields
+    names = {(field.alias or name): field.annotation for name, field in fields.items()}
+    if len(location) > 1:
+        names = names[location[0]].model_fields  # type: ignore[union-attr]  # a Section, by construction
+    near = difflib.get_close_matches(location[-1], names, n=1)
+    return f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"; known: {', '.join(names)}"

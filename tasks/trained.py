@@ -1,0 +1,52 @@
+"""A trained model on disk: `model.weights.h5`, and `model.json` that says what they are the weights of.
+
+Not Keras's own `.keras`: it embeds the date, so that equal weights would have unequal digests in DVC.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import models
+from tasks.arrays import Images, Probabilities
+from tasks.errors import ParameterError
+from tasks.files import digest, read_json, replacing, write_json
+
+WEIGHTS, DESCRIPTION = "model.weights.h5", "model.json"
+BATCH = 500  # images at a time
+
+
+def build(name: str, mean: float, deviation: float) -> keras.Model:
+    """A model of the zoo with fresh weights; an unknown name is refused with the known ones."""
+    if name not in models.MODELS:
+        raise ParameterError(f"params.yaml: train.model is {name!r}, known: {', '.join(models.MODELS)}.")
+    keras.utils.clear_session()  # layers are numbered through a process, and their names go into the files
+    return models.build(name, mean, deviation)
+
+
+def save(model: keras.Model, folder: Path, provenance: dict[str, Any]) -> str:
+    """Write weights and description; the weights' SHA-256, which names this model from here on."""
+    weights = digest(b"".join(np.asarray(variable).tobytes() for variable in model.weights))
+    with replacing(folder / WEIGHTS) as temporary:
+        model.save_weights(temporary)
+    write_json(folder / DESCRIPTION, {"weights": weights, **provenance})
+    return weights
+
+
+def load(folder: Path) -> tuple[keras.Model, dict[str, Any]]:
+    """The model in float32, and its description."""
+    description = read_json(folder / DESCRIPTION)
+    keras.config.set_dtype_policy("float32")
+    model = build(description["model"], **description["pixels"])
+    model.load_weights(folder / WEIGHTS)
+    return model, description
+
+
+def probabilities(model: keras.Model, images: Images) -> Probabilities:
+    """What the model thinks of each image: float32 (n, 10), rows sum to 1."""
+    parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
+    logits = np.concatenate([np.asarray(model.predict_on_batch(np.asarray(part))) for part in parts])
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

@@ -1,0 +1,233 @@
+"""Check the raw images and labels with Great Expectations, before anything is made of them.
+
+GX sees tables of facts about images (a row per image, per class and per split), never their 47 million pixels. The
+number of rows is always expected first: expectations about rows pass where there are none.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks import idx
+from tasks.arrays import CLASSES, SIDE, Split
+from tasks.errors import DataError
+from tasks.files import write_json, write_text
+from tasks.params import Validate
+
+logger = logging.getLogger(__name__)
+
+
+class Table(NamedTuple):
+    """A frame of facts, and the GX expectations that it must meet: (type, keyword arguments)."""
+
+    name: str
+    facts: pd.DataFrame
+    expectations: list[tuple[str, dict[str, Any]]]
+
+
+class Check(NamedTuple):
+    """What one expectation found."""
+
+    name: str
+    passed: bool
+    observed: str
+    expected: str
+
+
+def run(params: Validate, raw: Path, report: Path, summary: Path) -> None:
+    """Write GX's results and a table of them; then refuse if an expectation failed."""
+    train, test = idx.read_split(raw, "train"), idx.read_split(raw, "t10k")
+    results = expect(list(tables(train, test, params)))
+    checks = [check for name, result in results.items() for check in checks_of(name, result)]
+    write_json(report, results)
+    write_text(summary, _table(checks))
+    logger.info("validate: %d of %d expectations met", sum(check.passed for check in checks), len(checks))
+    failed = [
+        f"{check.name}: observed {check.observed}, expected {check.expected}" for check in checks if not check.passed
+    ]
+    if failed:
+        raise DataError(
+            f"{'; '.join(failed)}. All results: {report}. Mend the files in {raw}, or run `dvc repro -f ingest`."
+        )
+
+
+def tables(train: Split, test: Split, params: Validate) -> Iterator[Table]:
+    """Everything that is expected of the two splits.
+
+    Args:
+        train: images (n, height, width) uint8 and labels (n,) uint8; n may be 0.
+        test: likewise.
+        params: counts and bounds.
+    """
+    seen = _contents(train)
+    for name, split, per_class, others in (
+        ("train", train, params.train_per_class, set[bytes]()),
+        ("test", test, params.test_per_class, set(seen)),
+    ):
+        yield _split_table(name, split, others, params)
+        yield _class_table(name, split, per_class)
+        yield _image_table(name, split, per_class, params)
+
+
+def _split_table(name: str, split: Split, others: set[bytes], params: Validate) -> Table:
+    contents = _contents(split)
+    facts = pd.DataFrame(
+        {
+            "shape": [" × ".join(map(str, split.images.shape[1:]))],
+            "type": [str(split.images.dtype)],
+            "labels per image": [len(split.labels) / len(split.images) if len(split.images) else float("nan")],
+            "copies within": [len(contents) - len(set(contents))],
+            "copies across": [sum(content in others for content in contents)],
+        }
+    )
+    expectations = [
+        _row_count(1),
+        ("ExpectColumnValuesToBeInSet", {"column": "shape", "value_set": [f"{SIDE} × {SIDE}"]}),
+        ("ExpectColumnValuesToBeInSet", {"column": "type", "value_set": ["uint8"]}),
+        _total("labels per image", 1, 1),
+        _total("copies within", 0, params.max_copies_within),
+        _total("copies across", 0, params.max_copies_across),
+    ]
+    return Table(f"{name} split", facts, expectations)
+
+
+def _class_table(name: str, split: Split, per_class: int) -> Table:
+    counts = np.bincount(split.labels.ravel(), minlength=len(CLASSES))[: len(CLASSES)]
+    facts = pd.DataFrame([counts], columns=list(CLASSES))
+    return Table(f"{name} classes", facts, [_row_count(1), *(_total(kind, per_class, per_class) for kind in CLASSES)])
+
+
+def _image_table(name: str, split: Split, per_class: int, params: Validate) -> Table:
+    pixels = split.images.reshape(len(split.images), math.prod(split.images.shape[1:]))
+    empty = not pixels.size
+    least = np.zeros(0) if empty else pixels.min(axis=1).astype(int)
+    greatest = np.zeros(0) if empty else pixels.max(axis=1).astype(int)
+    facts = pd.DataFrame(
+        {
+            "least": least,
+            "greatest": greatest,
+            "contrast": greatest - least,
+            "brightness": np.zeros(0) if empty else pixels.mean(axis=1),
+        }
+    )
+    facts["label"] = pd.Series(split.labels.ravel().astype(int)).reindex(facts.index)
+    bounds = {"min_value": params.min_brightness, "max_value": params.max_brightness}
+    expectations = [
+        _row_count(per_class * len(CLASSES)),
+        ("ExpectColumnValuesToNotBeNull", {"column": "label"}),
+        _between("label", 0, len(CLASSES) - 1),
+        ("ExpectColumnMinToBeBetween", {"column": "least", "min_value": 0, "max_value": 0}),
+        ("ExpectColumnMaxToBeBetween", {"column": "greatest", "min_value": 255, "max_value": 255}),
+        ("ExpectColumnMeanToBeBetween", {"column": "brightness", **bounds}),
+        _between("contrast", 1, 255),  # 0: one grey all over, blank included
+    ]
+    return Table(f"{name} images", facts, expectations)
+
+
+def _row_count(value: int) -> tuple[str, dict[str, Any]]:
+    return "ExpectTableRowCountToEqual", {"value": value}
+
+
+def _between(column: str, least: float, greatest: float) -> tuple[str, dict[str, Any]]:
+    return "ExpectColumnValuesToBeBetween", {"column": column, "min_value": least, "max_value": greatest}
+
+
+def _total(column: str, least: float, greatest: float) -> tuple[str, dict[str, Any]]:
+    """For a table of one row: its value (GX reports what it observed of a sum, and not of single values)."""
+    return "ExpectColumnSumToBeBetween", {"column": column, "min_value": least, "max_value": greatest}
+
+
+def _contents(split: Split) -> list[bytes]:
+    images: NDArray[np.uint8] = split.images
+    return [image.tobytes() for image in images]
+
+
+def expect(tables: list[Table]) -> dict[str, dict[str, Any]]:
+    """GX's own results by table, as JSON, without the run's identifiers and clock times (DVC hashes them)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GX's own deprecations
+        import great_expectations as gx
+
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # GX documents a dict
+        source = context.data_sources.add_pandas("facts")
+        results = {}
+        for table in tables:
+            definition = source.add_dataframe_asset(table.name).add_batch_definition_whole_dataframe("all")
+            suite = gx.ExpectationSuite(table.name)
+            for kind, arguments in table.expectations:
+                suite.add_expectation(getattr(gx.expectations, kind)(**arguments))
+            batch = definition.get_batch({"dataframe": table.facts})
+            results[table.name] = batch.validate(suite, result_format="SUMMARY").to_json_dict()  # type: ignore[no-untyped-call]  # GX's
+    return {name: _without(result, {"meta", "id", "batch_id"}) for name, result in results.items()}
+
+
+def checks_of(table: str, result: dict[str, Any]) -> list[Check]:
+    """What each expectation found. One that raised, or has no verdict, has failed."""
+    return [
+        Check(
+            f"{table}: {_words(single['expectation_config'])}",
+            single.get("success") is True,
+            _observed(single),
+            _expected(single["expectation_config"]["kwargs"]),
+        )
+        for single in result["results"]
+    ]
+
+
+def _words(configuration: dict[str, Any]) -> str:
+    kind = str(configuration["type"]).replace("_", " ")
+    column = configuration["kwargs"].get("column")
+    return kind.replace("column", f"“{column}”", 1) if column else kind
+
+
+def _observed(single: dict[str, Any]) -> str:
+    result = single.get("result", {})
+    if "observed_value" in result:
+        return _number(result["observed_value"])
+    if "unexpected_count" in result:
+        examples = ", ".join(map(_number, result.get("partial_unexpected_list", [])[:3]))
+        others = f"{result['unexpected_count']:,} of {result['element_count']:,} otherwise"
+        return f"{others} ({examples})" if examples else others
+    return _exception(single.get("exception_info", {})) or "nothing"
+
+
+def _exception(raised: dict[str, Any]) -> str:
+    """What an expectation raised: GX gives it plainly, or by metric."""
+    one = raised if "exception_message" in raised else next(iter(raised.values()), {})
+    return " ".join(str(one.get("exception_message") or "").split())[:200] if isinstance(one, dict) else ""
+
+
+def _expected(arguments: dict[str, Any]) -> str:
+    if "value" in arguments:
+        return _number(arguments["value"])
+    if "value_set" in arguments:
+        return " or ".join(map(str, arguments["value_set"]))
+    if "min_value" in arguments:
+        least, greatest = arguments["min_value"], arguments["max_value"]
+        return _number(least) if least == greatest else f"{_number(least)} … {_number(greatest)}"
+    return "none missing"
+
+
+def _number(value: Any) -> str:
+    return f"{value:,.6g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _without(content: Any, names: set[str]) -> Any:
+    if isinstance(content, dict):
+        return {name: _without(value, names) for name, value in content.items() if name not in names}
+    return [_without(value, names) for value in content] if isinstance(content, list) else content
+
+
+def _table(checks: list[Check]) -> str:
+    rows = [
+        f"| {'✓' if check.passed else '✗'} | {check.name} | {check.observed} | {check.expected} |" for check in checks
+    ]
+    return "\n".join(["| | expectation | observed | expected |", "|---|---|---|---|", *rows]) + "\n"

@@ -1,0 +1,102 @@
+"""What the tests share: small pictures that resemble Fashion-MNIST, IDX files of them, a folder to run stages in."""
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+
+from tasks import params
+from tasks.__main__ import ENVIRONMENT
+from tasks.arrays import CLASSES, SIDE, Split
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ.update(ENVIRONMENT)  # before a test imports TensorFlow or Great Expectations
+settings.load_profile("ci")  # the same examples at every run, no deadline (a busy machine), no database on disk
+
+
+@pytest.fixture(scope="session")
+def numbers() -> params.Params:
+    """The real params.yaml."""
+    return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def garments() -> Callable[[int, int], Split]:
+    """(images per class, seed) → a split, class after class, in which a class can be told by its outline.
+
+    Bright noisy rectangles on black, all different; each holds 0 and 255, and the mean grey level is Fashion-MNIST's.
+    """
+
+    def make(per_class: int, seed: int) -> Split:
+        generator = np.random.default_rng(seed)
+        labels = np.repeat(np.arange(len(CLASSES), dtype=np.uint8), per_class)
+        return Split(np.stack([_garment(int(label), generator) for label in labels]), labels)
+
+    return make
+
+
+def _garment(label: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    height = 14 + label
+    width = round(266 / height)  # 266 pixels of about 215 are a mean of about 73
+    top, left = generator.integers(1, SIDE - height), generator.integers(1, SIDE - width)
+    image[top : top + height, left : left + width] = generator.integers(175, 256, (height, width))
+    image[top, left] = 255
+    return image
+
+
+@pytest.fixture(scope="session")
+def idx_bytes() -> Callable[[NDArray[np.uint8]], bytes]:
+    """An array as the content of an IDX file."""
+
+    def encode(array: NDArray[np.uint8]) -> bytes:
+        return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def write_raw(idx_bytes: Callable[[NDArray[np.uint8]], bytes]) -> Callable[[Path, Split, Split], None]:
+    """(folder, train, test): writes the four IDX files that ingest would have brought."""
+
+    def write(folder: Path, train: Split, test: Split) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, split in (("train", train), ("t10k", test)):
+            (folder / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(split.images))
+            (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx_bytes(split.labels))
+
+    return write
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a copy of params.yaml, for `run_stage`."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run_stage(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`python -m tasks ARGUMENTS` in `project`, as a process of its own; `before`: a command that runs it."""
+
+    def run(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*before, sys.executable, "-m", "tasks", *arguments],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,62 @@
+import keras
+import numpy as np
+import pytest
+
+import models
+from models.layers import StandardisedConv
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_a_model_takes_raw_pixels_and_gives_logits(name):
+    model = models.build(name, mean=0.286, deviation=0.353)
+    logits = model(np.zeros((3, 28, 28), np.uint8), training=False)
+
+    assert model.input.dtype == "uint8"
+    assert model.input.shape == (None, 28, 28)
+    assert logits.shape == (3, 10)
+    assert np.asarray(logits).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_pixels_are_scaled_by_the_first_layer(name):
+    model = models.build(name, mean=0.25, deviation=0.5)
+    scaling = next(layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling))
+
+    scaled = np.asarray(scaling(np.array([[[[0.0]], [[255.0]]]], np.float32))).ravel()
+
+    np.testing.assert_allclose(scaled, [-0.5, 1.5], rtol=1e-6)  # (0 - 0.25) / 0.5 and (1 - 0.25) / 0.5
+
+
+def test_an_unknown_model_is_a_key_error():
+    with pytest.raises(KeyError, match="swoft"):
+        models.build("swoft", mean=0.286, deviation=0.353)
+
+
+def test_swift_is_as_small_as_it_says():
+    assert models.build("swift", mean=0.286, deviation=0.353).count_params() == 116_602
+
+
+def test_standardised_kernels_have_mean_0_and_variance_1_over_fan_in():
+    layer = StandardisedConv(8, size=3, gain=1.0)
+    layer.build((None, 14, 14, 4))
+    layer.kernel.assign(np.random.default_rng(0).normal(3, 5, (36, 8)))
+
+    kernel = np.asarray(layer.standardised_kernel())
+
+    np.testing.assert_allclose(kernel.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(kernel.var(axis=0), 1 / 36, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("side", "stride", "expected"), [(14, 1, 14), (14, 2, 7), (7, 2, 4)])
+def test_standardised_conv_keeps_the_size_up_to_its_stride(side, stride, expected):
+    outputs = StandardisedConv(5, stride=stride)(np.ones((2, side, side, 3), np.float32))
+
+    assert outputs.shape == (2, expected, expected, 5)
+
+
+def test_standardised_conv_survives_its_configuration():
+    layer = StandardisedConv(5, size=5, stride=2, gain=0.3, name="stem")
+
+    again = StandardisedConv.from_config(layer.get_config())
+
+    assert again.get_config() == layer.get_config()

@@ -1,0 +1,51 @@
+"""What the README says is what was measured."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """The metrics of the recorded run: as committed, whatever was run here since."""
+    shown = ["git", "show", "HEAD:data/reports/metrics.json"]
+    return json.loads(subprocess.run(shown, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+def test_the_result_table_is_the_recorded_run(recorded):
+    accuracy = f"{recorded['accuracy']:.2%} (95 %: {recorded['accuracy_low']:.2%} … {recorded['accuracy_high']:.2%})"
+
+    assert f"| test accuracy | {accuracy} |" in README
+    assert f"| worst class | {recorded['worst_class']}, recall {recorded['worst_recall']:.1%} |" in README
+
+
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")]
+    broken = [
+        (page.name, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    ]
+
+    assert broken == []
+
+
+def test_commands_of_make_exist():
+    named = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", README, re.MULTILINE))
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {name for pair in named for name in pair if name} <= set(targets)
+
+
+def test_the_library_example_works(tmp_path):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+
+    compile(code, "README.md", "exec")
+    assert (ROOT / "examples/sneaker.png").is_file()
