@@ -44,5 +44,5 @@ $(VENV)/.installed: requirements.lock
 	@echo "Installing the pinned dependencies into $(VENV) …"
 	@awk '/^uv==/ {p=1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
-	@uv pip sync --quiet --require-hashes --python $(VENV)/bin/python requirements.lock
+	@uv pip sync --quiet --compile-bytecode --require-hashes --python $(VENV)/bin/python requirements.lock
 	@touch $@

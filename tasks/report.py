@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tasks import figures, metrics, processor, splits
 from tasks.arrays import CLASSES, Labels, Split
+from tasks.checks import checks_of
 from tasks.errors import DataError
 from tasks.figures import Predictions
 from tasks.files import digest, read_json, write_text
@@ -52,15 +53,6 @@ class Records(NamedTuple):
     export: dict[str, Any] | None  # absent as long as the gate has passed no model
 
 
-class Check(NamedTuple):
-    """What one expectation found."""
-
-    name: str
-    passed: bool
-    observed: str
-    expected: str
-
-
 def run(
     params: Report,
     normalised: Path,
@@ -83,7 +75,7 @@ def run(
         samples=figures.samples(parts["train"], params.samples_per_class),
         mistakes=figures.mistakes(parts["test"], predictions, params.mistakes),
         missing=missing,
-        checks={table: checks(result) for table, result in records.expectations.items()},
+        checks={table: checks_of(table, result) for table, result in records.expectations.items()},
         timings=read_timings(timings),
         parameters={**records.model["parameters"], "gate": records.verdict["limits"]},
         digests=digests(records, exported),
@@ -185,37 +177,6 @@ def drawings(parts: dict[str, Split], history: list[dict[str, float]], predictio
         "counts": {name: (int(values.min()), int(values.max())) for name, values in counts.items()},
         "heat": figures.heat(metrics.confusion(parts["test"].labels, predictions.predicted)),
     }
-
-
-def checks(result: dict[str, Any]) -> list[Check]:
-    """What each expectation of a table found. One without a verdict has failed."""
-    found = []
-    for single in result["results"]:
-        configuration = single["expectation_config"]
-        arguments = configuration["kwargs"]
-        name = configuration["type"].removeprefix("expect_").replace("_", " ")
-        name = name.replace("column", f"“{arguments.get('column')}”", 1)
-        found.append(Check(name, single.get("success") is True, _observed(single), _expected(arguments)))
-    return found
-
-
-def _observed(single: dict[str, Any]) -> str:
-    result = single.get("result", {})
-    if "observed_value" in result:
-        return _number(result["observed_value"])
-    if "unexpected_count" in result:
-        return f"{result['unexpected_count']:,} of {result['element_count']:,} otherwise"
-    return " ".join(str(single.get("exception_info", "nothing")).split())[:200]
-
-
-def _expected(arguments: dict[str, Any]) -> str:
-    bounds = [arguments[name] for name in ("min_value", "max_value") if name in arguments]
-    values = bounds or arguments.get("value_set") or [arguments.get("value", "none missing")]
-    return (" … " if bounds else " or ").join(dict.fromkeys(map(_number, values)))
-
-
-def _number(value: Any) -> str:
-    return f"{value:,.6g}" if isinstance(value, (int, float)) else str(value)
 
 
 def digests(records: Records, exported: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tasks import idx
 from tasks.arrays import CLASSES, SIDE, Split
+from tasks.checks import Check, checks_of
 from tasks.errors import DataError
 from tasks.files import write_json, write_text
 from tasks.params import Validate
@@ -30,15 +31,6 @@ class Table(NamedTuple):
     name: str
     facts: pd.DataFrame
     expectations: list[tuple[str, dict[str, Any]]]
-
-
-class Check(NamedTuple):
-    """What one expectation found."""
-
-    name: str
-    passed: bool
-    observed: str
-    expected: str
 
 
 def run(params: Validate, raw: Path, report: Path, summary: Path) -> None:
@@ -167,57 +159,6 @@ def expect(tables: list[Table]) -> dict[str, dict[str, Any]]:
             batch = definition.get_batch({"dataframe": table.facts})
             results[table.name] = batch.validate(suite, result_format="SUMMARY").to_json_dict()  # type: ignore[no-untyped-call]  # GX's
     return {name: _without(result, {"meta", "id", "batch_id"}) for name, result in results.items()}
-
-
-def checks_of(table: str, result: dict[str, Any]) -> list[Check]:
-    """What each expectation found. One that raised, or has no verdict, has failed."""
-    return [
-        Check(
-            f"{table}: {_words(single['expectation_config'])}",
-            single.get("success") is True,
-            _observed(single),
-            _expected(single["expectation_config"]["kwargs"]),
-        )
-        for single in result["results"]
-    ]
-
-
-def _words(configuration: dict[str, Any]) -> str:
-    kind = str(configuration["type"]).replace("_", " ")
-    column = configuration["kwargs"].get("column")
-    return kind.replace("column", f"“{column}”", 1) if column else kind
-
-
-def _observed(single: dict[str, Any]) -> str:
-    result = single.get("result", {})
-    if "observed_value" in result:
-        return _number(result["observed_value"])
-    if "unexpected_count" in result:
-        examples = ", ".join(map(_number, result.get("partial_unexpected_list", [])[:3]))
-        others = f"{result['unexpected_count']:,} of {result['element_count']:,} otherwise"
-        return f"{others} ({examples})" if examples else others
-    return _exception(single.get("exception_info", {})) or "nothing"
-
-
-def _exception(raised: dict[str, Any]) -> str:
-    """What an expectation raised: GX gives it plainly, or by metric."""
-    one = raised if "exception_message" in raised else next(iter(raised.values()), {})
-    return " ".join(str(one.get("exception_message") or "").split())[:200] if isinstance(one, dict) else ""
-
-
-def _expected(arguments: dict[str, Any]) -> str:
-    if "value" in arguments:
-        return _number(arguments["value"])
-    if "value_set" in arguments:
-        return " or ".join(map(str, arguments["value_set"]))
-    if "min_value" in arguments:
-        least, greatest = arguments["min_value"], arguments["max_value"]
-        return _number(least) if least == greatest else f"{_number(least)} … {_number(greatest)}"
-    return "none missing"
-
-
-def _number(value: Any) -> str:
-    return f"{value:,.6g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _without(content: Any, names: set[str]) -> Any:

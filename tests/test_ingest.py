@@ -305,7 +305,7 @@ def test_source_that_fails_is_named_and_the_next_is_asked(files, offer, server, 
 
 def test_silent_source_is_given_up(files, offer, server, fetched, params):
     enough = threading.Event()
-    server.answers[f"/zalando/{IMAGES}.gz"] = [Answer(200, b"\x1f\x8b", wait=enough)]
+    server.answers[f"/zalando/{IMAGES}.gz"] = [Answer(200, gzip.compress(files[IMAGES]), wait=enough)]
     offer("keras", files)
 
     origin = fetched(params.model_copy(update={"timeout_s": 0.2}))

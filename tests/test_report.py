@@ -307,12 +307,12 @@ def test_failed_check_is_listed(small_run):
     text = Page(_report(small_run)).text
 
     assert "✗ 3 failed 0 of 3 expectations were met" in text
-    assert "train images, “brightness” mean to be between: observed 72.94, expected 65 … 81" in text
+    assert "train images: “brightness” mean to be between: observed 72.94, expected 65 … 81" in text
 
 
 def test_check_that_raised_has_failed(small_run):
     configuration = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "label"}}
-    single = {"expectation_config": configuration, "exception_info": "no column label"}
+    single = {"expectation_config": configuration, "exception_info": {"exception_message": "no column label"}}
     write_json(small_run.reports / "expectations.json", {"train images": {"results": [single]}})
 
     assert (

@@ -8,6 +8,7 @@ import yaml
 
 from tasks import validate
 from tasks.arrays import Split
+from tasks.checks import checks_of
 from tasks.errors import DataError
 
 BOUNDS = {"train_per_class": 2, "test_per_class": 1, "max_copies_within": 1}
@@ -88,17 +89,17 @@ def test_copies_up_to_the_bound_pass(params, train, test, write_raw, tmp_path):
 
     validate.run(params, tmp_path / "raw", tmp_path / "report.json", tmp_path / "validate.md")
 
-    assert "| ✓ | train split: expect “copies within” sum to be between | 1 | 0 … 1 |" in (
-        tmp_path / "validate.md"
-    ).read_text(encoding="utf-8")
+    assert "| ✓ | train split: “copies within” sum to be between | 1 | 0 … 1 |" in (tmp_path / "validate.md").read_text(
+        encoding="utf-8"
+    )
 
 
 BAD_TRAIN = [
     pytest.param(
         lambda train: Split(train.images[:-1], train.labels[:-1]),
         [
-            "train classes: expect “Ankle boot” sum to be between: observed 1, expected 2",
-            "train images: expect table row count to equal: observed 19, expected 20",
+            "train classes: “Ankle boot” sum to be between: observed 1, expected 2",
+            "train images: table row count to equal: observed 19, expected 20",
         ],
         id="one too few",
     ),
@@ -107,103 +108,103 @@ BAD_TRAIN = [
             np.concatenate([train.images, ~train.images[:1] // 3]), np.append(train.labels, np.uint8(0))
         ),
         [
-            "train classes: expect “T-shirt/top” sum to be between: observed 3, expected 2",
-            "train images: expect table row count to equal: observed 21, expected 20",
+            "train classes: “T-shirt/top” sum to be between: observed 3, expected 2",
+            "train images: table row count to equal: observed 21, expected 20",
         ],
         id="one too many",
     ),
     pytest.param(
         lambda train: without(train, 3),
-        ["train classes: expect “Dress” sum to be between: observed 0, expected 2"],
+        ["train classes: “Dress” sum to be between: observed 0, expected 2"],
         id="a class missing",
     ),
     pytest.param(
         lambda train: changed(train, labels={0: 1}),
         [
-            "train classes: expect “T-shirt/top” sum to be between: observed 1, expected 2",
-            "train classes: expect “Trouser” sum to be between: observed 3, expected 2",
+            "train classes: “T-shirt/top” sum to be between: observed 1, expected 2",
+            "train classes: “Trouser” sum to be between: observed 3, expected 2",
         ],
         id="a label wrong",
     ),
     pytest.param(
         lambda train: changed(train, labels={0: 10, 5: 255}),
-        ["train images: expect “label” values to be between: observed 2 of 20 otherwise (10, 255), expected 0 … 9"],
+        ["train images: “label” values to be between: observed 2 of 20 otherwise (10, 255), expected 0 … 9"],
         id="labels out of range",
     ),
     pytest.param(
         lambda train: Split(train.images, train.labels[:-1]),
         [
-            "train split: expect “labels per image” sum to be between: observed 0.95, expected 1",
-            "train images: expect “label” values to not be null: observed 1 of 20 otherwise (None), expected none",
+            "train split: “labels per image” sum to be between: observed 0.95, expected 1",
+            "train images: “label” values to not be null: observed 1 of 20 otherwise (None), expected none",
         ],
         id="a label missing",
     ),
     pytest.param(
         lambda train: Split(train.images, np.append(train.labels, np.uint8(0))),
-        ["train split: expect “labels per image” sum to be between: observed 1.05, expected 1"],
+        ["train split: “labels per image” sum to be between: observed 1.05, expected 1"],
         id="a label over",
     ),
     pytest.param(
         lambda train: Split((train.images > 0).astype(np.uint8), train.labels),
         [
-            "train images: expect “brightness” mean to be between: observed 0.3",
+            "train images: “brightness” mean to be between: observed 0.3",
             ", expected 65 … 81",
-            "train images: expect “greatest” max to be between: observed 1, expected 255",
+            "train images: “greatest” max to be between: observed 1, expected 255",
         ],
         id="pixels 0 to 1",
     ),
     pytest.param(
         lambda train: Split(255 - train.images, train.labels),
-        ["train images: expect “brightness” mean to be between: observed 18", ", expected 65 … 81"],
+        ["train images: “brightness” mean to be between: observed 18", ", expected 65 … 81"],
         id="inverted",
     ),
     pytest.param(
         lambda train: Split(np.maximum(train.images, 1), train.labels),
-        ["train images: expect “least” min to be between: observed 1, expected 0"],
+        ["train images: “least” min to be between: observed 1, expected 0"],
         id="no black",
     ),
     pytest.param(
         lambda train: Split(np.minimum(train.images, 254), train.labels),
-        ["train images: expect “greatest” max to be between: observed 254, expected 255"],
+        ["train images: “greatest” max to be between: observed 254, expected 255"],
         id="no white",
     ),
     pytest.param(
         lambda train: changed(train, images={4: 0}),
-        ["train images: expect “contrast” values to be between: observed 1 of 20 otherwise (0), expected 1 … 255"],
+        ["train images: “contrast” values to be between: observed 1 of 20 otherwise (0), expected 1 … 255"],
         id="a blank image",
     ),
     pytest.param(
         lambda train: changed(train, images={4: 73, 7: 90}),
-        ["train images: expect “contrast” values to be between: observed 2 of 20 otherwise (0, 0), expected 1 … 255"],
+        ["train images: “contrast” values to be between: observed 2 of 20 otherwise (0, 0), expected 1 … 255"],
         id="two grey images",
     ),
     pytest.param(
         lambda train: changed(train, images={1: train.images[0], 3: train.images[0]}),
-        ["train split: expect “copies within” sum to be between: observed 2, expected 0 … 1"],
+        ["train split: “copies within” sum to be between: observed 2, expected 0 … 1"],
         id="copies within",
     ),
     pytest.param(
         lambda train: Split(train.images[:, :, :27].copy(), train.labels),
-        ["train split: expect “shape” values to be in set: observed 1 of 1 otherwise (28 × 27), expected 28 × 28"],
+        ["train split: “shape” values to be in set: observed 1 of 1 otherwise (28 × 27), expected 28 × 28"],
         id="shape",
     ),
     pytest.param(
         lambda train: Split(train.labels, train.labels),
-        ["train split: expect “shape” values to be in set: observed 1 of 1 otherwise, expected 28 × 28"],
+        ["train split: “shape” values to be in set: observed 1 of 1 otherwise, expected 28 × 28"],
         id="labels in place of images",
     ),
     pytest.param(
         lambda train: Split(train.images[:, :0], train.labels),
         [
-            "train split: expect “shape” values to be in set: observed 1 of 1 otherwise (0 × 28), expected 28 × 28",
-            "train images: expect table row count to equal: observed 0, expected 20",
-            "train images: expect “brightness” mean to be between: observed None, expected 65 … 81",
+            "train split: “shape” values to be in set: observed 1 of 1 otherwise (0 × 28), expected 28 × 28",
+            "train images: table row count to equal: observed 0, expected 20",
+            "train images: “brightness” mean to be between: observed None, expected 65 … 81",
         ],
         id="images without pixels",
     ),
     pytest.param(
         lambda train: Split(train.images[:0], train.labels[:0]),
-        ["train images: expect table row count to equal: observed 0, expected 20"],
+        ["train images: table row count to equal: observed 0, expected 20"],
         id="no images",
     ),
     pytest.param(
@@ -224,16 +225,14 @@ def test_bad_training_data_are_refused(train, test, refused, spoil, said):
 def test_copies_across_the_splits_are_refused(train, test, refused):
     message = refused(train, changed(test, images={0: train.images[0]}))
 
-    assert message.startswith(
-        "test split: expect “copies across” sum to be between: observed 1, expected 0. All results: "
-    )
+    assert message.startswith("test split: “copies across” sum to be between: observed 1, expected 0. All results: ")
 
 
 def test_test_data_are_held_to_their_own_count(train, test, refused):
     message = refused(train, without(test, 9))
 
-    assert "test classes: expect “Ankle boot” sum to be between: observed 0, expected 1; " in message
-    assert "test images: expect table row count to equal: observed 9, expected 10" in message
+    assert "test classes: “Ankle boot” sum to be between: observed 0, expected 1; " in message
+    assert "test images: table row count to equal: observed 9, expected 10" in message
     assert "train" not in message.partition(". All results")[0]
 
 
@@ -255,12 +254,12 @@ def test_expectation_that_raises_has_failed():
         ],
     )
 
-    checks = validate.checks_of("facts", validate.expect([table])["facts"])
+    checks = checks_of("facts", validate.expect([table])["facts"])
 
     assert {check.name: check.passed for check in checks} == {
-        "facts: expect “absent” sum to be between": False,
-        "facts: expect “absent” values to be between": False,
-        "facts: expect “there” sum to be between": True,
+        "facts: “absent” sum to be between": False,
+        "facts: “absent” values to be between": False,
+        "facts: “there” sum to be between": True,
     }
 
 
@@ -271,7 +270,7 @@ def test_expectation_that_raises_says_why():
         [("ExpectColumnSumToBeBetween", {"column": "absent", "min_value": 0, "max_value": 1})],
     )
 
-    (check,) = validate.checks_of("facts", validate.expect([table])["facts"])
+    (check,) = checks_of("facts", validate.expect([table])["facts"])
 
     assert 'The column "absent" in BatchData does not exist' in check.observed
 
@@ -280,9 +279,9 @@ def test_expectation_that_raises_says_why():
 def test_expectation_without_a_plain_verdict_has_failed(verdict):
     single = {"expectation_config": {"type": "expect_table_row_count_to_equal", "kwargs": {"value": 1}}, **verdict}
 
-    (check,) = validate.checks_of("facts", {"results": [single]})
+    (check,) = checks_of("facts", {"results": [single]})
 
-    assert check == ("facts: expect table row count to equal", False, "nothing", "1")
+    assert check == ("facts: table row count to equal", False, "nothing", "1")
 
 
 def test_validator_that_cannot_be_asked_is_a_bug_and_no_pass():
