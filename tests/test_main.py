@@ -86,7 +86,7 @@ def test_module_that_needs_nothing_heavy_imports_nothing_heavy(module, project, 
         pytest.param(["gate", "--fast"], "unrecognized arguments: --fast", id="unknown option"),
         pytest.param(
             ["gate", "metrics.json"],
-            "error: ",
+            "error: gate takes 4 paths: metrics_file model_folder verdict_file summary. Received 1.",
             id="paths missing",
         ),
     ],

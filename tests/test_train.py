@@ -37,7 +37,7 @@ def test_train_writes_model_history_and_summary(numbers, normalised):
     folder = run(numbers, normalised)
 
     description = json.loads((folder / "model/model.json").read_text())
-    rows = list(csv.DictReader((folder / "history.csv").open()))
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     model, loaded = trained.load(folder / "model")
 
     assert [row["epoch"] for row in rows] == ["1", "2"]
