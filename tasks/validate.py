@@ -74,6 +74,7 @@ def _split_table(name: str, split: Split, others: set[bytes], params: Validate) 
         {
             "shape": [" × ".join(map(str, split.images.shape[1:]))],
             "type": [str(split.images.dtype)],
+            "label dimensions": [split.labels.ndim],
             "labels per image": [len(split.labels) / len(split.images) if len(split.images) else float("nan")],
             "copies within": [len(contents) - len(set(contents))],
             "copies across": [sum(content in others for content in contents)],
@@ -83,6 +84,7 @@ def _split_table(name: str, split: Split, others: set[bytes], params: Validate) 
         _row_count(1),
         ("ExpectColumnValuesToBeInSet", {"column": "shape", "value_set": [f"{SIDE} × {SIDE}"]}),
         ("ExpectColumnValuesToBeInSet", {"column": "type", "value_set": ["uint8"]}),
+        _total("label dimensions", 1, 1),
         _total("labels per image", 1, 1),
         _total("copies within", 0, params.max_copies_within),
         _total("copies across", 0, params.max_copies_across),

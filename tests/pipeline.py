@@ -1,7 +1,7 @@
 """What the tests of flows, versions and faults share: projects in folders of their own, and one Prefect server.
 
 A module that needs them says `pytest_plugins = ["tests.pipeline"]`. A full run on the real data takes more than a
-minute, so it is made once (`finished_once`); tests get copies, whose large files are hard links: DVC and the stages
+minute, so it is made once (`finished_flow`); tests get copies, whose large files are hard links: DVC and the stages
 replace files by renaming and never write into them.
 """
 
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +119,7 @@ class Served(NamedTuple):
     flow_run: str
 
 
-def run_flow(project: Project, server: str, before: str = "") -> Served:
+def _run_flow(project: Project, server: str, before: str = "") -> Served:
     """`python -m flows.training` against a server; `before`: Python to run first, such as `training.RETRIES = {}`."""
     script = f"import sys; from flows import training; {before}; sys.exit(training.main())"
     arguments = ("-c", script) if before else ("-m", "flows.training")
@@ -211,6 +211,12 @@ def client(server: str, machine: dict[str, str]) -> Iterator[Any]:
             yield connected
 
 
+@pytest.fixture(scope="session")
+def run_flow() -> Callable[..., Served]:
+    """(project, server, before=Python) → the flow, run to its end."""
+    return _run_flow
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, machine: dict[str, str]) -> Project:
     """A project whose three stages are shell scripts: `ingest.sh`, `gate.sh`, `report.sh`, for a test to replace."""
@@ -247,7 +253,7 @@ def finished_flow(
     project = _new(tmp_path_factory.mktemp("finished") / "project", machine, FOLDERS)
     project.change(SMALL | {"ingest.folder": str(fashion)})
     project.commit("small numbers")
-    served = run_flow(project, server)
+    served = _run_flow(project, server)
     if served.done.returncode:
         pytest.fail(f"the flow failed:\n{served.done.stdout}\n{served.done.stderr}")
     project.commit("a model")

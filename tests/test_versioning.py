@@ -1,0 +1,144 @@
+"""Data and models by version: DVC holds them, and brings them back without training."""
+
+import getpass
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import Project, end, free_port
+
+pytest_plugins = ["tests.pipeline"]
+pytestmark = pytest.mark.slow
+
+CLEAN = "Data and pipelines are up to date.\n"
+AFTER_THE_GATE = {"gate", "export", "report"}
+
+
+def what_ran(project, before):
+    return {stage for stage, when in project.ran().items() if before.get(stage) != when}
+
+
+def cloned(project, folder):
+    """A fresh clone of what is committed: no data, no cache."""
+    subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder)], check=True, env=project.environment)
+    return Project(folder, project.environment)
+
+
+def test_after_a_run_nothing_is_left_to_do(finished):
+    before = finished.ran()
+
+    assert finished.dvc("status") == CLEAN
+    finished.dvc("repro")
+    assert what_ran(finished, before) == set()
+
+
+def test_a_limit_of_the_gate_runs_the_gate_and_what_follows(finished):
+    before = finished.ran()
+    finished.change({"gate.min_accuracy": 0.2})
+
+    finished.dvc("repro")
+
+    assert what_ran(finished, before) == AFTER_THE_GATE
+    assert json.loads((finished.root / "data/reports/verdict.json").read_text())["limits"]["min_accuracy"] == 0.2
+
+
+def test_metrics_plots_and_experiments_show_the_right_things(finished):
+    accuracy = json.loads((finished.root / "data/reports/metrics.json").read_text())["accuracy"]
+    before = finished.ran()
+
+    shown = json.loads(finished.dvc("metrics", "show", "--json"))
+    finished.dvc("plots", "show", "--out", "plots")
+    finished.dvc("exp", "run", "--name", "lower", "-S", "gate.min_accuracy=0.25")
+    difference = json.loads(finished.dvc("params", "diff", "--json"))
+    listed = finished.dvc("exp", "show", "--csv")
+
+    assert shown[""]["data"]["data/reports/metrics.json"]["data"]["accuracy"] == accuracy
+    page = (finished.root / "plots/index.html").read_text()
+    assert all(title in page for title in ("Learning curves", "Validation accuracy", "Confusion matrix (test)"))
+    assert what_ran(finished, before) == AFTER_THE_GATE
+    assert difference == {"params.yaml": {"gate.min_accuracy": {"old": 0.3, "new": 0.25}}}
+    assert "lower" in listed
+
+
+def test_metrics_diff_shows_what_a_run_changed(finished):
+    path = finished.root / "data/reports/metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps({**metrics, "accuracy": 0.5}))
+
+    difference = json.loads(finished.dvc("metrics", "diff", "--json"))
+
+    assert difference["data/reports/metrics.json"]["accuracy"]["old"] == metrics["accuracy"]
+    assert difference["data/reports/metrics.json"]["accuracy"]["new"] == 0.5
+
+
+def test_push_and_pull_bring_everything_back_without_training(finished, tmp_path):
+    finished.dvc("remote", "add", "--default", "shelf", str(tmp_path / "shelf"))
+    finished.commit("a remote")
+    expected = finished.outputs()
+
+    finished.dvc("push")
+    clone = cloned(finished, tmp_path / "clone")
+    clone.dvc("pull")
+
+    assert clone.outputs() == expected
+    assert clone.dvc("status") == CLEAN
+    clone.dvc("repro")
+    assert clone.ran() == {}
+
+
+@pytest.fixture
+def ssh_server(tmp_path):
+    """A real sshd on this machine alone, for this user, with keys of its own: (port, options for DVC)."""
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    if not sshd:
+        pytest.fail("The real SSH server is not installed. Debian: apt-get install openssh-server")
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True)
+    (keys / "authorized").write_text((keys / "user.pub").read_text())
+    port = free_port()
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": keys / "host",
+        "AuthorizedKeysFile": keys / "authorized",
+        "PidFile": tmp_path / "sshd.pid",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+        "Subsystem": "sftp internal-sftp",
+    }
+    (tmp_path / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    Path("/run/sshd").mkdir(exist_ok=True)  # sshd run by root insists on it
+    log = tmp_path / "sshd.log"
+    process = subprocess.Popen(
+        [sshd, "-D", "-f", str(tmp_path / "sshd_config"), "-E", str(log)], start_new_session=True
+    )
+    deadline = time.monotonic() + 20
+    while "Server listening" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield port, keys / "user"
+    end(process)
+
+
+def test_push_and_pull_through_a_real_ssh_server(finished, tmp_path, ssh_server):
+    port, key = ssh_server
+    address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/shelf"
+    finished.dvc("remote", "add", "--default", "shelf", address)
+    finished.commit("a remote")
+    finished.dvc("remote", "modify", "--local", "shelf", "keyfile", str(key))
+    expected = finished.outputs()
+
+    finished.dvc("push")
+    clone = cloned(finished, tmp_path / "clone")
+    clone.dvc("remote", "modify", "--local", "shelf", "keyfile", str(key))
+    clone.dvc("pull")
+
+    assert clone.outputs() == expected
+    assert clone.dvc("status") == CLEAN
