@@ -31,8 +31,8 @@ def is_current(stage: str, root: Path = ROOT) -> bool:
     """Whether nothing that the stage reads, and nothing it wrote, has changed since it ran."""
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
-        return not repo.status(targets=[stage])
+    with Repo(str(root), _wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
+        return not repo.status(targets=[f"{root}/dvc.yaml:{stage}"])
 
 
 def reproduce(stage: str, root: Path = ROOT) -> Iterator[str]:
@@ -77,7 +77,8 @@ def _lines(stage: str, command: list[str], root: Path) -> Iterator[str]:
             last = text if text.startswith(f"{stage}: ") or not last.startswith(f"{stage}: ") else last
             yield text
         if process.wait():
-            raise StageFailedError(last or f"{stage}: ended with exit status {process.returncode}")
+            reason = last or f"ended with exit status {process.returncode}"
+            raise StageFailedError(reason if reason.startswith(f"{stage}: ") else f"{stage}: {reason}")
     finally:
         _end(process)
 

@@ -217,10 +217,10 @@ def run_flow() -> Callable[..., Served]:
     return _run_flow
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, machine: dict[str, str]) -> Project:
-    """A project whose three stages are shell scripts: `ingest.sh`, `gate.sh`, `report.sh`, for a test to replace."""
-    project = _new(tmp_path / "tiny", machine, ("flows",))
+@pytest.fixture(scope="session")
+def tiny_once(tmp_path_factory: pytest.TempPathFactory, machine: dict[str, str]) -> Project:
+    """See `tiny`."""
+    project = _new(tmp_path_factory.mktemp("tiny") / "project", machine, ("flows",))
     described = {
         name: {"cmd": f"sh {name}.sh", "deps": [f"{name}.sh", *reads], "params": [name], "outs": [f"data/{name}.txt"]}
         for name, reads in TINY_STAGES.items()
@@ -234,6 +234,27 @@ def tiny(tmp_path: Path, machine: dict[str, str]) -> Project:
         (project.root / f"{name}.sh").write_text(script)
     project.commit("three stages")
     return project
+
+
+@pytest.fixture
+def tiny(tiny_once: Project, tmp_path: Path) -> Project:
+    """A project whose three stages are shell scripts: `ingest.sh`, `gate.sh`, `report.sh`, for a test to replace."""
+    return copy_of(tiny_once, tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_done_once(tiny_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """See `tiny_done`."""
+    project = copy_of(tiny_once, tmp_path_factory.mktemp("tiny-done") / "project")
+    project.dvc("repro", "--quiet")
+    project.commit("ran")
+    return project
+
+
+@pytest.fixture
+def tiny_done(tiny_done_once: Project, tmp_path: Path) -> Project:
+    """Likewise, and every stage has run."""
+    return copy_of(tiny_done_once, tmp_path / "tiny-done")
 
 
 @pytest.fixture(scope="session")
