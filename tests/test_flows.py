@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -412,35 +413,19 @@ def test_refused_model_leaves_what_is_published_and_reports_itself(finished, ser
 # The deployment
 
 
-@pytest.fixture
-def deployed(tiny, server):
-    """`tiny` with a pool and its deployments, as docs/scheduling.md says; how `prefect deploy` ended."""
-    tiny.ok("git", "remote", "add", "origin", "https://example.invalid/seamline.git")  # as in a clone
-    tiny.ok("prefect", "work-pool", "create", "seamline", "--type", "process", "--overwrite", PREFECT_API_URL=server)
-    return tiny.run("prefect", "--no-prompt", "deploy", "--all", PREFECT_API_URL=server)
+@pytest.fixture(scope="module")
+def deployed(tiny_once, server, tmp_path_factory):
+    """A project like `tiny`, with a pool and its deployments made as docs/scheduling.md says."""
+    folder = Path(shutil.copytree(tiny_once.root, tmp_path_factory.mktemp("deployed") / "project"))
+    project = type(tiny_once)(folder, tiny_once.environment | {"PREFECT_API_URL": server})
+    project.ok("git", "remote", "add", "origin", "https://example.invalid/seamline.git")  # as in a clone
+    project.ok("prefect", "work-pool", "create", "seamline", "--type", "process")
+    project.ok("prefect", "--no-prompt", "deploy", "--all")
+    return project
 
 
 @pytest.mark.slow
-def test_prefect_deploy_ends_well(deployed):
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-
-
-@pytest.mark.slow
-def test_nightly_runs_where_it_was_deployed(tiny, server, client, deployed):
-    worker = tiny.start("prefect", "worker", "start", "--pool", "seamline", PREFECT_API_URL=server)
-    try:
-        done = tiny.run("prefect", "deployment", "run", "training/nightly", "--watch", PREFECT_API_URL=server)
-    finally:
-        os.killpg(worker.pid, signal.SIGINT)
-        output, _ = worker.communicate(timeout=60)
-
-    assert done.returncode == 0, done.stdout + done.stderr + output
-    assert (tiny.root / "data/report.txt").read_text() == "report\n", "in this folder, not in a clone of it"
-    assert worker.returncode == 0, output
-
-
-@pytest.mark.slow
-def test_nightly_is_scheduled_as_prefect_yaml_says(tiny, client, deployed):
+def test_nightly_is_scheduled_as_prefect_yaml_says(client, deployed):
     found = client.read_deployment_by_name("training/nightly")
 
     (schedule,) = found.schedules
@@ -449,3 +434,32 @@ def test_nightly_is_scheduled_as_prefect_yaml_says(tiny, client, deployed):
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("30 2 * * *", "Etc/UTC")
     assert found.global_concurrency_limit.limit == 1
     assert found.concurrency_options.collision_strategy == "CANCEL_NEW"
+
+
+@pytest.mark.slow
+def test_nightly_runs_where_it_was_deployed(deployed):
+    worker = deployed.start("prefect", "worker", "start", "--pool", "seamline", PREFECT_WORKER_QUERY_SECONDS="1")
+    try:
+        done = deployed.run("prefect", "deployment", "run", "training/nightly", "--watch")
+    finally:
+        os.killpg(worker.pid, signal.SIGINT)
+        output, _ = worker.communicate(timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr + output
+    assert (deployed.root / "data/report.txt").read_text() == "report\n", "in this folder, not in a clone of it"
+    assert worker.returncode == 0, output
+
+
+@pytest.mark.slow
+def test_schedule_makes_runs(tiny, client, deployed):
+    """With SQLAlchemy 2.1 the server of Prefect 3.8.8 made none, and no page said so."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    nightly = DeploymentFilter(id=DeploymentFilterId(any_=[client.read_deployment_by_name("training/nightly").id]))
+
+    until = time.monotonic() + 120
+    while not (runs := client.read_flow_runs(deployment_filter=nightly)) and time.monotonic() < until:
+        time.sleep(1)
+
+    assert runs
+    assert {run.state.name for run in runs} == {"Scheduled"}
