@@ -79,7 +79,7 @@ def test_good_data_pass(params, train, test, write_raw, tmp_path, caplog):
     ]
     assert all(result["success"] for result in results.values())
     rows = (tmp_path / "validate.md").read_text(encoding="utf-8").splitlines()[2:]
-    assert len(rows) == 2 * (6 + 11 + 7)
+    assert len(rows) == 2 * (7 + 11 + 7)
     assert all(row.startswith("| ✓ | ") for row in rows)
     assert "validate: 50 of 50 expectations met" in caplog.text
 
