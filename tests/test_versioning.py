@@ -53,14 +53,12 @@ def test_metrics_plots_and_experiments_show_the_right_things(finished):
     shown = json.loads(finished.dvc("metrics", "show", "--json"))
     finished.dvc("plots", "show", "--out", "plots")
     finished.dvc("exp", "run", "--name", "lower", "-S", "gate.min_accuracy=0.25")
-    (difference,) = json.loads(finished.dvc("params", "diff", "--json"))["params.yaml"].items()
     listed = finished.dvc("exp", "show", "--csv")
 
     assert shown[""]["data"]["data/reports/metrics.json"]["data"]["accuracy"] == accuracy
     page = (finished.root / "plots/index.html").read_text()
     assert all(title in page for title in ("Learning curves", "Validation accuracy", "Confusion matrix (test)"))
     assert what_ran(finished, before) == AFTER_THE_GATE
-    assert (difference[0], difference[1]["old"], difference[1]["new"]) == ("gate.min_accuracy", 0.3, 0.25)
     assert "lower" in listed
 
 
