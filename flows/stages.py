@@ -1,19 +1,23 @@
-"""The stages of dvc.yaml, seen from outside: their order, whether one is up to date, and bringing it up to date.
+"""The stages of dvc.yaml, seen from outside: their order, and bringing one up to date.
 
-Asking costs 0.1 s (DVC as a library); only a stage that has to run pays for the `dvc` command (1.4 s), which runs it in
-a process of its own and records it.
+DVC runs in a process of its own that stays open for the whole flow (flows/repro.py); it runs each stage in another.
 """
 
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import yaml
+
+from flows import repro
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,27 +31,65 @@ def names(root: Path = ROOT) -> list[str]:
     return list(_stages(root))
 
 
-def is_current(stage: str, root: Path = ROOT) -> bool:
-    """Whether nothing that the stage reads, and nothing it wrote, has changed since it ran."""
-    from dvc.repo import Repo
+class Dvc:
+    """DVC, started when it is first needed and ended with all it started when the `with` block ends."""
 
-    with Repo(str(root), _wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
-        return not repo.status(targets=[f"{root}/dvc.yaml:{stage}"])
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root = root
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    def reproduce(self, stage: str) -> Iterator[str]:
+        """Bring one stage up to date if anything that it reads, or wrote, has changed; its lines as they appear.
+
+        Raises:
+            StageFailedError: it refused or broke.
+        """
+        process = self._process = self._process or _start([sys.executable, "-m", "flows.repro"], self._root)
+        outcome, last = "", ""
+        try:
+            _write(process, stage)
+            for line in _lines(process):
+                if line.startswith(repro.END):
+                    outcome = line.removeprefix(repro.END)
+                    break
+                last = _reason(stage, last, line)
+                yield line
+        finally:
+            if not outcome:  # it died, or the caller has had enough
+                self._end()
+        if outcome == repro.CURRENT:
+            yield f"{stage}: up to date"
+        elif outcome != repro.RAN:
+            raise StageFailedError(_named(stage, _ended_by(outcome) or last or outcome or "DVC was ended"))
+
+    def _end(self) -> None:
+        if self._process:
+            _end(self._process)
+        self._process = None
 
 
-def reproduce(stage: str, root: Path = ROOT) -> Iterator[str]:
-    """Bring one stage up to date; its lines as they appear.
+def run_unrecorded(stage: str, root: Path = ROOT) -> Iterator[str]:
+    """Run a stage's command as dvc.yaml has it, without DVC: for when its inputs are not recorded.
 
     Raises:
         StageFailedError: it refused or broke.
     """
-    dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--quiet", "--single-item", stage]
-    return _lines(stage, dvc, root)
-
-
-def run_unrecorded(stage: str, root: Path = ROOT) -> Iterator[str]:
-    """Run a stage's command as dvc.yaml has it, without DVC: for when its inputs are not recorded."""
-    return _lines(stage, shlex.split(_stages(root)[stage]["cmd"]), root)
+    process, last = _start(shlex.split(_stages(root)[stage]["cmd"]), root), ""
+    try:
+        for line in _lines(process):
+            last = _reason(stage, last, line)
+            yield line
+        if process.wait():
+            outcome = f"exited with {process.returncode}"
+            raise StageFailedError(_named(stage, _ended_by(outcome) or last or outcome))
+    finally:
+        _end(process)
 
 
 def _stages(root: Path) -> dict[str, Any]:
@@ -56,31 +98,52 @@ def _stages(root: Path) -> dict[str, Any]:
     return stages
 
 
-def _lines(stage: str, command: list[str], root: Path) -> Iterator[str]:
-    """The lines of a command; its progress bar goes straight to the terminal, if there is one."""
+def _start(command: list[str], root: Path) -> subprocess.Popen[str]:
+    """Start a command; its progress bar goes straight to the terminal, if there is one."""
     watched = sys.stderr.isatty()
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command,
         cwd=root,
         env={**environment, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None if watched else subprocess.STDOUT,
         text=True,
         errors="replace",
         start_new_session=True,  # so that a time-out or Ctrl-C ends the stage as well, not DVC alone
     )
-    last = ""
-    try:
-        for line in process.stdout or ():
-            text = line.rstrip()
-            last = text if text.startswith(f"{stage}: ") or not last.startswith(f"{stage}: ") else last
-            yield text
-        if process.wait():
-            reason = last or f"ended with exit status {process.returncode}"
-            raise StageFailedError(reason if reason.startswith(f"{stage}: ") else f"{stage}: {reason}")
-    finally:
-        _end(process)
+
+
+def _write(process: subprocess.Popen[str], line: str) -> None:
+    if process.stdin is None:
+        raise ValueError("Expected a process with a pipe for its input. Received one without.")
+    with suppress(BrokenPipeError):  # it has ended, which reading will show
+        print(line, file=process.stdin, flush=True)
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    for line in process.stdout or ():
+        yield line.rstrip()
+
+
+def _reason(stage: str, last: str, line: str) -> str:
+    """The line that says why a stage failed, so far: its own last one, not what others say after it."""
+    return line if line.startswith(f"{stage}: ") or not last.startswith(f"{stage}: ") else last
+
+
+def _ended_by(outcome: str) -> str:
+    """What to say of a stage that a signal ended ("exited with -9", or 137 if a shell stands between); else nothing."""
+    found = re.search(r"exited with (?:-|(?=\d{3}))(\d+)$", outcome)
+    number = int(found[1]) % 128 if found else 0
+    if number not in {known.value for known in signal.Signals}:
+        return ""
+    cause = "most likely because memory ran out" if number == signal.SIGKILL else "from outside"
+    return f"ended by {signal.Signals(number).name}, {cause}. Run again; what was there before is untouched."
+
+
+def _named(stage: str, reason: str) -> str:
+    return reason if reason.startswith(f"{stage}: ") else f"{stage}: {reason}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -88,5 +151,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
-    if process.stdout:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()

@@ -31,17 +31,18 @@ REPORT = "report"
 @flow(name="training", persist_result=False)
 def training() -> State | None:
     """Bring every stage up to date, in order; a stage that fails ends the run, with its own last line as the reason."""
-    for name in stages.names():
-        state = stage_task(name)(name, return_state=True)
-        if not state.is_completed():
-            if name in WORTH_A_REPORT:
-                report_refusal()
-            return Failed(message=state.message)
+    with stages.Dvc() as dvc:
+        for name in stages.names():
+            state = stage_task(name)(name, dvc, return_state=True)
+            if not state.is_completed():
+                if name in WORTH_A_REPORT:
+                    report_refusal()
+                return Failed(message=state.message)
     create_markdown_artifact(key="result", markdown=summary.markdown(stages.ROOT), description="What came out")
     return None
 
 
-def stage_task(name: str) -> Task[[str], State | None]:
+def stage_task(name: str) -> Task[[str, stages.Dvc], State | None]:
     """The task that brings a stage up to date."""
     return bring_up_to_date.with_options(
         name=name,
@@ -53,18 +54,15 @@ def stage_task(name: str) -> Task[[str], State | None]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def bring_up_to_date(name: str) -> State | None:
+def bring_up_to_date(name: str, dvc: stages.Dvc) -> State | None:
     """Run a stage if anything it depends on has changed; show what it has to say.
 
     A refusal is returned as a state, which spares the log a traceback of ours; Prefect tries again only what raises.
     """
     logger = get_run_logger()
     try:
-        if stages.is_current(name):
-            logger.info("%s: up to date", name)
-        else:
-            for line in stages.reproduce(name):
-                logger.info(line)
+        for line in dvc.reproduce(name):
+            logger.info(line)
     except stages.StageFailedError as error:
         if task_run.run_count <= RETRIES.get(name, 0):
             raise

@@ -17,6 +17,7 @@ pytest_plugins = ["tests.pipeline"]
 # What a stage of `tiny` does: say which processes it is made of, then wait for longer than any test.
 ENDLESS = "sleep 600 &\necho gate: processes $$ $!\nwait\n"
 QUICK_RETRY = "training.RETRY_DELAY_S = 1"
+UP_TO_DATE = ["gate: up to date"]
 
 
 @pytest.fixture
@@ -85,8 +86,10 @@ def test_names_are_those_of_dvc_yaml_in_its_order(tiny):
     ]  # fmt: skip
 
 
-def test_stage_that_never_ran_is_not_current(here):
-    assert not stages.is_current("gate", here.root)
+def reproduced(project, stage):
+    """The lines of a stage that is brought up to date."""
+    with stages.Dvc(project.root) as dvc:
+        return list(dvc.reproduce(stage))
 
 
 @pytest.mark.parametrize(
@@ -100,29 +103,29 @@ def test_stage_that_never_ran_is_not_current(here):
     ],
 )
 def test_stage_is_current_until_something_changes(done, change):
-    assert stages.is_current("gate", done.root)
+    assert reproduced(done, "gate") == UP_TO_DATE
 
     change(done)
 
-    assert not stages.is_current("gate", done.root)
+    assert reproduced(done, "gate") != UP_TO_DATE
 
 
 def test_change_elsewhere_leaves_a_stage_current(done):
     done.change({"export.max_difference": 0.5})
 
-    assert stages.is_current("gate", done.root)
+    assert reproduced(done, "gate") == UP_TO_DATE
 
 
-def test_stage_is_asked_about_from_any_folder(done, tmp_path, monkeypatch):
+def test_stage_is_brought_up_to_date_from_any_folder(done, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    assert stages.is_current("gate", done.root)
+    assert reproduced(done, "gate") == UP_TO_DATE
 
 
 def test_reproduce_brings_one_stage_up_to_date_and_records_it(here):
-    assert list(stages.reproduce("ingest", here.root)) == ["ingest: at work"]
+    assert reproduced(here, "ingest") == ["ingest: at work"]
 
-    assert stages.is_current("ingest", here.root)
+    assert reproduced(here, "ingest") == ["ingest: up to date"]
     assert not (here.root / "data/gate.txt").exists(), "one stage, not what follows"
 
 
@@ -130,11 +133,12 @@ def test_lines_arrive_as_they_appear(here):
     waits = "for i in $(seq 200); do test -e seen && break; sleep 0.1; done\n"
     write(here, "ingest", f"echo one\n{waits}test -e seen && echo two\necho ingest > data/ingest.txt\n")
 
-    lines = stages.reproduce("ingest", here.root)
-    assert next(lines) == "one"
-    (here.root / "seen").touch()  # only now may the second line be written
+    with stages.Dvc(here.root) as dvc:
+        lines = dvc.reproduce("ingest")
+        assert next(lines) == "one"
+        (here.root / "seen").touch()  # only now may the second line be written
 
-    assert list(lines) == ["two"]
+        assert list(lines) == ["two"]
 
 
 @pytest.mark.parametrize(
@@ -145,35 +149,48 @@ def test_lines_arrive_as_they_appear(here):
             "echo 'gate: refused'\necho noise\nexit 1\n", "^gate: refused$", id="not what others say after it"
         ),
         pytest.param("echo 'gate: one'\necho 'gate: two'\nexit 1\n", "^gate: two$", id="the last of two"),
-        pytest.param("exit 3\n", "^gate: ended with exit status", id="nothing said"),
-        pytest.param("echo 'ValueError: x' >&2\nexit 1\n", "ValueError: x", id="the last line of a bug"),
+        pytest.param("exit 3\n", "^gate: failed to run: sh gate.sh, exited with 3$", id="nothing said"),
+        pytest.param("echo 'gate: at work'\nkill -9 $$\n", "^gate: ended by SIGKILL, most likely", id="killed"),
+        pytest.param("echo 'gate: at work'\nkill -15 $$\n", "^gate: ended by SIGTERM, from outside", id="ended"),
+        pytest.param("echo 'ValueError: x' >&2\nexit 1\n", "^gate: ValueError: x$", id="the last line of a bug"),
     ],
 )
 def test_failing_stage_says_why(done, script, reason):
     write(done, "gate", script)
 
-    with pytest.raises(stages.StageFailedError, match=reason) as failure:
-        list(stages.reproduce("gate", done.root))
+    with stages.Dvc(done.root) as dvc, pytest.raises(stages.StageFailedError, match=reason) as failure:
+        list(dvc.reproduce("gate"))
 
     assert len(str(failure.value).splitlines()) == 1
-    assert not stages.is_current("gate", done.root)
 
 
-@pytest.mark.parametrize("script", ["echo 'ValueError: x' >&2\nexit 1\n", "kill -9 $$\n"], ids=["a bug", "killed"])
-def test_failing_stage_is_named(done, script):
-    write(done, "gate", script)
+def test_stage_that_failed_is_not_taken_for_done(done):
+    write(done, "gate", "test -e mended && echo mended > data/gate.txt\n")
+    with stages.Dvc(done.root) as dvc:
+        with pytest.raises(stages.StageFailedError):
+            list(dvc.reproduce("gate"))
+        (done.root / "mended").touch()
 
-    with pytest.raises(stages.StageFailedError, match="^gate: "):
-        list(stages.reproduce("gate", done.root))
+        list(dvc.reproduce("gate"))
+
+    assert (done.root / "data/gate.txt").read_text() == "mended\n"
+
+
+def test_dvc_that_is_killed_is_one_failed_stage_and_started_again(done):
+    write(done, "gate", "kill -9 $(cut -d ' ' -f 4 /proc/$PPID/stat)\n")  # of this shell: DVC's, then DVC
+    with stages.Dvc(done.root) as dvc:
+        with pytest.raises(stages.StageFailedError, match="^gate: DVC was ended"):
+            list(dvc.reproduce("gate"))
+
+        assert list(dvc.reproduce("ingest")) == ["ingest: up to date"]
 
 
 def test_stage_that_is_given_up_leaves_no_process(done):
     write(done, "gate", ENDLESS)
-    lines = stages.reproduce("gate", done.root)
-    pids = pids_of(next(lines))
-    assert all(map(running, pids))
-
-    lines.close()
+    with stages.Dvc(done.root) as dvc:
+        lines = dvc.reproduce("gate")
+        pids = pids_of(next(lines))
+        assert all(map(running, pids))
 
     assert all_ended(pids)
 
@@ -184,7 +201,7 @@ def test_python_of_a_stage_is_the_one_that_runs_the_flow(here, tmp_path, monkeyp
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     write(here, "ingest", "python -c 'import sys; print(sys.prefix)'\necho ingest > data/ingest.txt\n")
 
-    assert list(stages.reproduce("ingest", here.root)) == [sys.prefix]
+    assert reproduced(here, "ingest") == [sys.prefix]
 
 
 def test_stage_without_dvc_runs_its_command_and_records_nothing(here):
@@ -206,15 +223,10 @@ def dvc_lock(project, seconds):
         process.communicate(timeout=30)
 
 
-def test_stage_is_asked_about_while_another_process_holds_the_lock(done):
-    with dvc_lock(done, seconds=4.5):
-        assert stages.is_current("gate", done.root)
-
-
 def test_stage_is_reproduced_when_another_process_has_let_go_of_the_lock(here):
     start = time.monotonic()
     with dvc_lock(here, seconds=4.5):
-        assert list(stages.reproduce("ingest", here.root))[-1] == "ingest: at work"
+        assert reproduced(here, "ingest")[-1] == "ingest: at work"
 
     assert time.monotonic() - start > 4.5, "it did not wait"
 

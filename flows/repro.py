@@ -1,0 +1,30 @@
+"""A `dvc repro --single-item` that stays open: `python -m flows.repro`, a stage's name per line of standard input.
+
+Starting DVC costs 1.2 s, bringing a stage up to date with it 0.1 s. What the stage prints appears as it is printed;
+when it has ended, one line follows that starts with END: RAN, CURRENT or why it failed.
+"""
+
+import logging
+import sys
+
+END = "\x04"  # which no stage prints
+RAN, CURRENT = "ran", "current"
+
+
+def main() -> None:
+    """Bring up to date what is asked for, until standard input ends."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what `dvc --quiet` does
+    for line in sys.stdin:
+        try:
+            with Repo(_wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
+                outcome = RAN if repo.reproduce(line.strip(), single_item=True) else CURRENT
+        except DvcException as error:
+            outcome = " ".join(str(error.__cause__ or error).split())
+        print(f"{END}{outcome}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
