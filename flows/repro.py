@@ -5,10 +5,12 @@ when it has ended, one line follows that starts with END: RAN, CURRENT or why it
 """
 
 import logging
+import sqlite3
 import sys
 
 END = "\x04"  # which no stage prints
 RAN, CURRENT = "ran", "current"
+STAGE_FAILED = "failed to run: "  # DVC's words for a command that ended with another exit status than 0
 
 
 def main() -> None:
@@ -21,7 +23,7 @@ def main() -> None:
         try:
             with Repo(_wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
                 outcome = RAN if repo.reproduce(line.strip(), single_item=True) else CURRENT
-        except DvcException as error:
+        except (DvcException, OSError, sqlite3.Error) as error:
             outcome = " ".join(str(error.__cause__ or error).split())
         print(f"{END}{outcome}", flush=True)
 

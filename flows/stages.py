@@ -51,14 +51,14 @@ class Dvc:
             StageFailedError: it refused or broke.
         """
         process = self._process = self._process or _start([sys.executable, "-m", "flows.repro"], self._root)
-        outcome, last = "", ""
+        outcome, said, last = "", "", ""
         try:
             _write(process, stage)
             for line in _lines(process):
                 if line.startswith(repro.END):
                     outcome = line.removeprefix(repro.END)
                     break
-                last = _reason(stage, last, line)
+                said, last = _reason(stage, said, line), line
                 yield line
         finally:
             if not outcome:  # it died, or the caller has had enough
@@ -66,7 +66,10 @@ class Dvc:
         if outcome == repro.CURRENT:
             yield f"{stage}: up to date"
         elif outcome != repro.RAN:
-            raise StageFailedError(_named(stage, _ended_by(outcome) or last or outcome or "DVC was ended"))
+            if outcome.startswith(repro.STAGE_FAILED):
+                raise StageFailedError(_named(stage, _ended_by(outcome) or said or outcome))
+            reason = outcome or last or "it was ended"
+            raise StageFailedError(f"{stage}: DVC could not do it: {reason}. Mend this and run again.")
 
     def _end(self) -> None:
         if self._process:

@@ -27,7 +27,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename or not error.errno:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not say of what
+        # A failed write does not say of what; h5py's says it in five lines.
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

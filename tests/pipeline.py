@@ -102,7 +102,11 @@ class Project(NamedTuple):
         found = yaml.safe_load((self.root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
         paths = [self.root / out["path"] for stage in found for out in stage["outs"]]
         files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
-        return {str(file.relative_to(self.root)): file.read_bytes() for file in files if file.is_file()}
+        return {
+            str(file.relative_to(self.root)): file.read_bytes()
+            for file in files
+            if file.is_file() and not file.name.startswith(".tmp.")
+        }
 
     def ran(self) -> dict[str, int]:
         """Stage → when it last ran, as the age of its timing says (a stage that DVC skips or restores writes none)."""

@@ -179,7 +179,7 @@ def test_stage_that_failed_is_not_taken_for_done(done):
 def test_dvc_that_is_killed_is_one_failed_stage_and_started_again(done):
     write(done, "gate", "kill -9 $(cut -d ' ' -f 4 /proc/$PPID/stat)\n")  # of this shell: DVC's, then DVC
     with stages.Dvc(done.root) as dvc:
-        with pytest.raises(stages.StageFailedError, match="^gate: DVC was ended"):
+        with pytest.raises(stages.StageFailedError, match="^gate: DVC could not do it: it was ended. Mend"):
             list(dvc.reproduce("gate"))
 
         assert list(dvc.reproduce("ingest")) == ["ingest: up to date"]
