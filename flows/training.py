@@ -6,6 +6,7 @@ The chain is dvc.yaml's; here is only policy: who may be tried again, how long a
 Prefect's own caching is off, because DVC knows what is up to date.
 """
 
+import signal
 import sys
 from datetime import timedelta
 
@@ -90,6 +91,8 @@ def _show(name: str) -> None:
 
 def main() -> int:
     """Run the flow and print what came out; the exit status."""
+    # Prefect's own server, if this run started one, is ended as Python exits, which SIGTERM alone does not let it do.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     console = Console()
     state = training(return_state=True)
     if not state.is_completed():

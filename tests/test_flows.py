@@ -362,6 +362,41 @@ def test_flow_that_is_ended_takes_its_stage_with_it(tiny, server, by):
     assert all_ended(pids)
 
 
+def children(pid):
+    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
+    return [int(stat.split()[0]) for stat in stats if stat.rpartition(")")[2].split()[1] == str(pid)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_flow_that_is_ended_takes_its_own_server_with_it(tiny, by):
+    write(tiny, "gate", ENDLESS)
+    process = tiny.start(sys.executable, "-m", "flows.training")
+    next(line for line in process.stdout if "gate: processes" in line)
+    started = children(process.pid)
+    assert len(started) == 2, "Prefect's server and DVC"
+
+    process.send_signal(by)
+    process.communicate(timeout=60)
+
+    assert process.returncode != 0
+    assert all_ended(started)
+
+
+@pytest.mark.slow
+def test_run_after_a_flow_that_was_killed_waits_for_its_stage_and_ends_well(tiny, server):
+    write(tiny, "gate", "echo gate: begun\nsleep 5\necho gate > data/gate.txt\n")
+    process = tiny.start(sys.executable, "-m", "flows.training", PREFECT_API_URL=server)
+    next(line for line in process.stdout if "gate: begun" in line)
+    process.kill()
+    process.communicate(timeout=60)
+
+    done = tiny.run(sys.executable, "-m", "flows.training", PREFECT_API_URL=server)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gate: up to date" in done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_flow_needs_no_server(tiny):
     done = tiny.run(sys.executable, "-m", "flows.training")
