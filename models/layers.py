@@ -1,9 +1,15 @@
-"""Layers that Keras does not have."""
+"""Layers that the nets share, and one that Keras does not have."""
 
 from typing import Any
 
 import keras
-from keras import ops
+from keras import layers, ops
+
+
+def scaled(image: keras.KerasTensor, scale: float, offset: float) -> keras.KerasTensor:
+    """Pixels, uint8 (n, 28, 28) → what the net computes with: (n, 28, 28, 1), times scale plus offset."""
+    pixels = ops.cast(ops.expand_dims(image, -1), keras.config.dtype_policy().compute_dtype)
+    return layers.Rescaling(scale, offset)(pixels)
 
 
 @keras.saving.register_keras_serializable("seamline")

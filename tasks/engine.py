@@ -5,14 +5,16 @@ Keras's `fit` costs Python time at every step, which on so small a net is a good
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tasks.arrays import SIDE, Split
-from tasks.params import Train
+from tasks.arrays import Split
+from tasks.augment import augmenter
+from tasks.recipes import Recipe
 
 STEPS_PER_CALL = 30
 STEPS_PER_AVERAGING = 8
@@ -20,64 +22,93 @@ WARM_UP = 0.1  # share of all steps
 
 
 class Progress(NamedTuple):
-    epoch: int  # from 1
     step: int  # of the whole run, done
-    steps: int  # of the whole run
-    loss: float  # mean over the epoch so far
+    loss: float  # mean over the epoch so far, in nats
+    accuracy: float  # likewise, of the images as they are trained on
 
 
-def fit(model: keras.Model, train: Split, params: Train) -> Iterator[Progress]:
-    """Train the model, giving word after every few steps; afterwards it holds the averaged weights.
+class Trainer:
+    """A model in training, with its optimiser and the running average of its weights.
 
-    Muon for the kernels (https://kellerjordan.github.io/posts/muon) and AdamW for the rest, with a warm-up and a cosine
-    to zero; label smoothing, random shifts and flips, and an exponential moving average of the weights
-    (https://arxiv.org/abs/1803.05407 has the idea).
-
-    Args:
-        model: uint8 (n, 28, 28) → logits (n, 10); trained in place.
-        train: n images, n ≥ params.batch.
-        params: see params.yaml.
-
-    Yields:
-        Where training stands. At the end of each epoch the model holds the averaged weights while the caller looks.
+    The average is an exponential one, of every eighth step (https://arxiv.org/abs/1803.05407 has the idea). Whatever is
+    drawn at random is fixed by the seed and the number of the epoch or step, so that a training that was interrupted
+    ends as it would have.
     """
-    steps_per_epoch = len(train.labels) // params.batch
-    total = steps_per_epoch * params.epochs
-    optimiser = _optimiser(params, total)
-    variables = model.trainable_variables
-    optimiser.build(variables)
-    averages = [tf.Variable(variable.value) for variable in variables]
-    run = _compiled(model, optimiser, averages, train, params)
-    generator = np.random.default_rng(params.seed)
-    for epoch in range(params.epochs):
-        order = generator.permutation(len(train.labels))[: steps_per_epoch * params.batch]
-        batches = order.reshape(steps_per_epoch, params.batch).astype(np.int32)
-        losses = 0.0
-        for first in range(0, steps_per_epoch, STEPS_PER_CALL):
+
+    def __init__(self, model: keras.Model, train: Split, recipe: Recipe, seed: int) -> None:
+        """`model`: uint8 (n, 28, 28) → logits (n, 10), trained in place; `train`: n ≥ recipe.batch images."""
+        self.steps_per_epoch = len(train.labels) // recipe.batch
+        self.steps = self.steps_per_epoch * recipe.epochs
+        self._model, self._recipe, self._seed, self._count = model, recipe, seed, len(train.labels)
+        self._optimiser = optimiser(recipe, self.steps)
+        self._optimiser.build(model.trainable_variables)
+        self._averages = [tf.Variable(variable.value) for variable in model.trainable_variables]
+        self._run = _compiled(model, self._optimiser, self._averages, train, recipe, seed)
+
+    def epoch(self, number: int) -> Iterator[Progress]:
+        """Train for one epoch (from 0), giving word after every few steps."""
+        batch, first_step = self._recipe.batch, number * self.steps_per_epoch
+        order = np.random.default_rng([self._seed, number]).permutation(self._count)
+        batches = order[: self.steps_per_epoch * batch].reshape(self.steps_per_epoch, batch).astype(np.int32)
+        sums = np.zeros(2)
+        for first in range(0, self.steps_per_epoch, STEPS_PER_CALL):
             part = batches[first : first + STEPS_PER_CALL]
-            losses += float(run(tf.constant(part), epoch * steps_per_epoch + first))
+            sums += self._run(tf.constant(part), tf.constant(first_step + first)).numpy()
             done = first + len(part)
-            if done == steps_per_epoch:
-                trained = [variable.numpy() for variable in variables]
-                _assign(variables, averages)
-            yield Progress(epoch + 1, epoch * steps_per_epoch + done, total, losses / done)
-        if epoch + 1 < params.epochs:
+            yield Progress(first_step + done, *(sums / done).tolist())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the model has the weights that count: the averaged ones, if the recipe averages."""
+        variables = self._model.trainable_variables
+        trained = [variable.numpy() for variable in variables]
+        self.finish()
+        try:
+            yield
+        finally:
             _assign(variables, trained)
 
+    def finish(self) -> None:
+        """Give the model the weights that count, for good."""
+        if self._recipe.averaging:
+            _assign(self._model.trainable_variables, self._averages)
 
-def _optimiser(params: Train, steps: int) -> keras.optimizers.Optimizer:
-    warm_up = max(1, round(WARM_UP * steps))
-    rate = keras.optimizers.schedules.CosineDecay(
-        params.muon_rate / 50, max(1, steps - warm_up), warmup_target=params.muon_rate, warmup_steps=warm_up
-    )
+    def state(self) -> list[Any]:
+        """Everything that changes during training, as arrays."""
+        return [np.asarray(variable) for variable in self._variables()]
+
+    def restore(self, state: list[Any]) -> None:
+        """Go on from a state of the same recipe and data."""
+        _assign(self._variables(), state)
+
+    def _variables(self) -> list[Any]:
+        return [*self._model.variables, *self._optimiser.variables, *self._averages]
+
+
+def optimiser(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """The recipe's optimiser; a cosine is warmed up over the first tenth of the steps.
+
+    Muon (https://kellerjordan.github.io/posts/muon) is for the kernels, AdamW for the rest. Its steps have unit
+    spectral norm: standardised kernels have one scale, whatever their shape, so that it decays no weights either.
+    """
+    rate: Any = recipe.rate
+    if recipe.schedule == "cosine":
+        warm_up = max(1, round(WARM_UP * steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            recipe.rate / 50, max(1, steps - warm_up), warmup_target=recipe.rate, warmup_steps=warm_up
+        )
+    if recipe.optimiser == "adam":
+        return keras.optimizers.Adam(rate)
+    if recipe.optimiser == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9)
     return keras.optimizers.Muon(
         rate,
-        adam_lr_ratio=params.adam_rate / params.muon_rate,
+        adam_lr_ratio=(recipe.adam_rate or recipe.rate) / recipe.rate,
         adam_beta_2=0.99,
         exclude_layers=["head"],
         ns_steps=4,
-        rms_rate=None,  # steps of unit spectral norm: standardised kernels have one scale, whatever their shape
-        weight_decay=None,  # their scale does not matter
+        rms_rate=None,
+        weight_decay=None,
         adam_weight_decay=None,
     )
 
@@ -88,60 +119,36 @@ def _assign(variables: list[Any], values: list[Any]) -> None:
 
 
 def _compiled(
-    model: keras.Model, optimiser: keras.optimizers.Optimizer, averages: list[Any], train: Split, params: Train
-) -> Callable[[Any, int], Any]:
-    """(indices (steps, batch) int32, number of the first step) → the sum of the steps' losses."""
+    model: keras.Model,
+    optimiser: keras.optimizers.Optimizer,
+    averages: list[Any],
+    train: Split,
+    recipe: Recipe,
+    seed: int,
+) -> Callable[[Any, Any], Any]:
+    """(indices (steps, batch) int32, number of the first step) → sums over the steps of loss and accuracy, (2,)."""
     variables = model.trainable_variables
     labels = tf.constant(train.labels.astype(np.int32))
-    images_at = augmenter(train.images, params.shift, params.seed)
-    smoothing = params.label_smoothing
+    images_at = augmenter(train.images, recipe, seed)
+    smoothing = recipe.label_smoothing
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.int32)])
     def run(batches: Any, first_step: Any) -> Any:
-        losses = 0.0
+        sums = tf.zeros(2)
         for offset in tf.range(tf.shape(batches)[0]):
             step, indices = first_step + offset, batches[offset]
-            targets = tf.one_hot(tf.gather(labels, indices), 10) * (1 - smoothing) + smoothing / 10
+            truth = tf.gather(labels, indices)
+            targets = tf.one_hot(truth, 10) * (1 - smoothing) + smoothing / 10
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(images_at(indices, step), training=True), tf.float32)
                 loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
             optimiser.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
-            losses += loss
+            right = tf.argmax(logits, axis=1, output_type=tf.int32) == truth
+            sums += tf.stack([loss, tf.reduce_mean(tf.cast(right, tf.float32))])
             if step % STEPS_PER_AVERAGING == STEPS_PER_AVERAGING - 1:
-                kept = tf.minimum(params.averaging, tf.cast(step, tf.float32) / tf.cast(step + 80, tf.float32))
+                kept = tf.minimum(recipe.averaging, tf.cast(step, tf.float32) / tf.cast(step + 80, tf.float32))
                 for average, variable in zip(averages, variables, strict=True):
                     average.assign(average * kept + variable.value * (1 - kept))
-        return losses
+        return sums
 
-    def checked(batches: Any, first_step: int) -> Any:
-        return run(batches, tf.constant(first_step))
-
-    return checked
-
-
-def augmenter(images: Any, shift: int, seed: int) -> Callable[[Any, Any], Any]:
-    """Images by index, each moved by up to `shift` pixels each way and flipped left to right every other time.
-
-    One gather does both: the images stand padded in memory, and each pixel of the result is looked up.
-
-    Args:
-        images: (n, 28, 28) uint8.
-        shift: pixels, ≥ 0.
-        seed: with the number of the step it fixes every draw, so that a step can be repeated.
-
-    Returns:
-        (indices (b,) int32, step () int32) → (b, 28, 28) uint8.
-    """
-    width = SIDE + 2 * shift
-    padded = tf.constant(np.pad(images, ((0, 0), (shift, shift), (shift, shift))).reshape(-1))
-    line = tf.range(SIDE)
-
-    def images_at(indices: Any, step: Any) -> Any:
-        shape, seeds = (tf.size(indices), 1), tf.stack([seed, step])
-        moves = tf.random.stateless_uniform((2, *shape), seeds, 0, 2 * shift + 1, tf.int32)
-        flips = tf.random.stateless_uniform(shape, tf.stack([seed + 1, step]), 0, 2, tf.int32)
-        rows = (line + moves[0]) * width
-        columns = tf.where(flips == 1, SIDE - 1 - line, line) + moves[1]
-        return tf.gather(padded, (indices * width * width)[:, None, None] + rows[:, :, None] + columns[:, None, :])
-
-    return images_at
+    return run  # type: ignore[no-any-return]

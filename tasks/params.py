@@ -6,7 +6,7 @@ need not run a stage again when this file changes.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 GreyLevel = Annotated[float, Field(ge=0, le=255)]
+Schema = TypeVar("Schema", bound=BaseModel)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -53,14 +54,7 @@ class Normalise(Section):
 
 
 class Train(Section):
-    model: str
-    epochs: Annotated[int, Field(ge=1, le=10_000)]
-    batch: Count
-    muon_rate: Positive
-    adam_rate: Positive
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    shift: Annotated[int, Field(ge=0, le=8)]
-    averaging: Annotated[float, Field(ge=0, lt=1)]
+    recipe: str
     precision: Literal["auto", "float32", "bfloat16"]
     seed: Seed
 
@@ -104,16 +98,36 @@ def load(path: Path) -> Params:
         ParameterError: it is absent, not YAML, or has an unknown, missing or unusable entry; one line names them all.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read(path, Params)
     except FileNotFoundError as error:
         raise ParameterError(f"{path} is absent. Run the command in the project's folder.") from error
+
+
+def read(path: Path, schema: type[Schema]) -> Schema:
+    """A YAML file as a schema has it.
+
+    Raises:
+        FileNotFoundError: it is absent.
+        ParameterError: it is not YAML, or has an unknown, missing or unusable entry; one line names them all.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    return check(content, schema, str(path))
+
+
+def check(content: Any, schema: type[Schema], name: str) -> Schema:
+    """What was read, as a schema has it; `name` says where it was read.
+
+    Raises:
+        ParameterError: it has an unknown, missing or unusable entry; one line names them all.
+    """
     try:
-        return Params.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
-        sentences = [_sentence(dict(fault)) for fault in error.errors(include_url=False)]
-        raise ParameterError(f"{path}: {'; '.join(sentences)}.") from error
+        sentences = [_sentence(dict(fault), schema) for fault in error.errors(include_url=False)]
+        raise ParameterError(f"{name}: {'; '.join(sentences)}.") from error
 
 
 def section(params: Params, stage: str) -> Section:
@@ -122,22 +136,25 @@ def section(params: Params, stage: str) -> Section:
     return found
 
 
-def _sentence(fault: dict[str, Any]) -> str:
+def _sentence(fault: dict[str, Any], schema: type[BaseModel]) -> str:
     """What is wrong with one entry, in words: pydantic's fault without its codes."""
     name = ".".join(str(part) for part in fault["loc"]) or "the file"
     if fault["type"] == "extra_forbidden":
-        return f"{name} is not a parameter{_suggestion(fault['loc'])}"
+        return f"{name} is not a parameter{_suggestion(fault['loc'], schema)}"
     if fault["type"] == "missing":
         return f"{name} is missing"
     wanted = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{name} is {fault['input']!r}, expected {wanted}" if name != "the file" else f"{wanted} expected"
 
 
-def _suggestion(location: tuple[str, ...]) -> str:
+def _suggestion(location: tuple[str, ...], schema: type[BaseModel]) -> str:
     """The parameter that was probably meant."""
-    fields = Params.model_fields
-    names = {(field.alias or name): field.annotation for name, field in fields.items()}
-    if len(location) > 1:
-        names = names[location[0]].model_fields  # type: ignore[union-attr]  # a Section, by construction
-    near = difflib.get_close_matches(location[-1], names, n=1)
-    return f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"; known: {', '.join(names)}"
+    for part in location[:-1]:
+        schema = _fields(schema)[part].annotation
+    known = list(_fields(schema))
+    near = difflib.get_close_matches(location[-1], known, n=1)
+    return f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"; known: {', '.join(known)}"
+
+
+def _fields(schema: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field for name, field in schema.model_fields.items()}

@@ -1,10 +1,9 @@
 """Gather what the stages left behind into one HTML page that works offline. Measures nothing, decides nothing.
 
-The words and the looks are in report.html.jinja, charts and pictures in figures.py. Times and memory, which DVC does
-not hash, are those of each stage's last run on this machine.
+The words and the looks are in report.html.jinja, charts and pictures in charts.py and figures.py. Times and memory,
+which DVC does not hash, are those of each stage's last run on this machine.
 """
 
-import csv
 import os
 import platform
 import shutil
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from tasks import figures, metrics, processor, splits
+from tasks import charts, figures, metrics, processor, splits
 from tasks.arrays import CLASSES, Labels, Split
 from tasks.checks import checks_of
 from tasks.errors import DataError
@@ -71,7 +70,7 @@ def run(
     missing = not_exported(records, exported)
     page = _template().render(
         **records._asdict(),
-        **drawings(parts, read_history(reports / "history.csv"), predictions),
+        **drawings(parts, charts.read_history(reports / "history.csv"), predictions),
         samples=figures.samples(parts["train"], params.samples_per_class),
         mistakes=figures.mistakes(parts["test"], predictions, params.mistakes),
         missing=missing,
@@ -131,12 +130,6 @@ def not_exported(records: Records, exported: Path) -> list[str]:
     return [] if before else [f"{exported} is absent: `dvc checkout` brings it back"]
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
-    """One row per epoch: epoch, loss, validation_loss, validation_accuracy."""
-    rows = _rows(path, ("epoch", "loss", "validation_loss", "validation_accuracy"), "train")
-    return [{name: float(value) for name, value in row.items()} for row in rows]
-
-
 def read_predictions(path: Path, labels: Labels) -> Predictions:
     """What was said of each test image; refused if these are not the predictions of these images.
 
@@ -144,20 +137,12 @@ def read_predictions(path: Path, labels: Labels) -> Predictions:
         path: a CSV file, as evaluate writes it.
         labels: (n,) uint8, of the test images.
     """
-    rows = _rows(path, ("image", "actual", "predicted", "probability"), "evaluate")
+    rows = charts.read_rows(path, ("image", "actual", "predicted", "probability"), "evaluate")
     known = {row["predicted"] for row in rows} <= set(CLASSES)
     if not known or [row["actual"] for row in rows] != [CLASSES[label] for label in labels]:
         raise DataError(f"{path} is not of these {len(labels):,} test images. Run `dvc repro -f evaluate`.")
     predicted = np.array([CLASSES.index(row["predicted"]) for row in rows], np.uint8)
     return Predictions(predicted, np.array([float(row["probability"]) for row in rows]))
-
-
-def _rows(path: Path, columns: tuple[str, ...], stage: str) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or any(tuple(row) != columns or None in row.values() for row in rows):
-        raise DataError(f"{path} lacks rows or columns ({', '.join(columns)}). Run `dvc repro -f {stage}`.")
-    return rows
 
 
 def read_timings(folder: Path) -> dict[str, Any]:
@@ -171,8 +156,8 @@ def drawings(parts: dict[str, Split], history: list[dict[str, float]], predictio
     """The charts and the confusion matrix, by their names in the template."""
     counts = {name: np.bincount(part.labels, minlength=len(CLASSES)) for name, part in parts.items()}
     return {
-        "loss_chart": figures.loss_chart(history),
-        "accuracy_chart": figures.accuracy_chart(history),
+        "loss_chart": charts.loss_chart(history),
+        "accuracy_chart": charts.accuracy_chart(history),
         "balance_chart": figures.balance_chart(counts),
         "counts": {name: (int(values.min()), int(values.max())) for name, values in counts.items()},
         "heat": figures.heat(metrics.confusion(parts["test"].labels, predictions.predicted)),

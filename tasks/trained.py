@@ -3,6 +3,7 @@
 Not Keras's own `.keras`: it embeds the date, so that equal weights would have unequal digests in DVC.
 """
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,20 @@ WEIGHTS, DESCRIPTION = "model.weights.h5", "model.json"
 BATCH = 500  # images at a time
 
 
-def build(name: str, mean: float, deviation: float) -> keras.Model:
-    """A model of the zoo with fresh weights; an unknown name is refused with the known ones."""
+def build(name: str, size: dict[str, Any], mean: float, deviation: float) -> keras.Model:
+    """A model of the zoo with fresh weights.
+
+    Raises:
+        ParameterError: there is none of that name, or it does not build with these numbers.
+    """
     if name not in models.MODELS:
-        raise ParameterError(f"params.yaml: train.model is {name!r}, known: {', '.join(models.MODELS)}.")
+        near = difflib.get_close_matches(name, models.MODELS, n=1) or list(models.MODELS)
+        raise ParameterError(f"There is no model {name!r}; did you mean {' or '.join(near)}?")
     keras.utils.clear_session()  # layers are numbered through a process, and their names go into the files
-    return models.build(name, mean, deviation)
+    try:
+        return models.build(name, mean, deviation, **size)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"The model {name} does not build with {size}: {' '.join(str(error).split())}") from error
 
 
 def save(model: keras.Model, folder: Path, provenance: dict[str, Any]) -> str:
@@ -39,7 +48,7 @@ def load(folder: Path) -> tuple[keras.Model, dict[str, Any]]:
     """The model in float32, and its description."""
     description = read_json(folder / DESCRIPTION)
     keras.config.set_dtype_policy("float32")
-    model = build(description["model"], **description["pixels"])
+    model = build(description["model"], description["size"], **description["pixels"])
     model.load_weights(folder / WEIGHTS)
     return model, description
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from tasks import params
+from tasks import params, recipes
 from tasks.__main__ import ENVIRONMENT
 from tasks.arrays import CLASSES, SIDE, Split
 
@@ -27,6 +27,12 @@ settings.load_profile("ci")  # the same examples at every run, no deadline (a bu
 def numbers() -> params.Params:
     """The real params.yaml."""
     return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def recipe() -> recipes.Recipe:
+    """The real recipes/swift.yaml."""
+    return recipes.load(ROOT / "recipes/swift.yaml")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ OURS = {"flows", "tasks", "models", "seamline", "benchmarks"}
 CHECK_ONLY = {"tasks/__init__.py", "tasks/__main__.py", "tasks/params.py", "tasks/errors.py", "seamline/__main__.py"}
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = list(DVC["stages"])
+RECIPE = "recipes/${train.recipe}.yaml"
+NOT_RESULTS = {"data/timings", "data/checkpoints"}  # what DVC neither keeps nor compares
 
 
 def sources(package):
@@ -51,6 +53,11 @@ def first_party_files(path, seen=frozenset()):
             if file.is_file():
                 found = first_party_files(file, frozenset(found))
     return found
+
+
+def included(template):
+    """A template and those that it includes."""
+    return [template.name, *re.findall(r'{% include "([^"]+)" %}', template.read_text(encoding="utf-8"))]
 
 
 def paths_of(entries):
@@ -91,16 +98,19 @@ def test_a_stage_has_one_word():
     assert list(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))) == STAGES
     assert [stage for stage in STAGES if not (ROOT / "tasks" / f"{stage}.py").is_file()] == []
     assert [stage for stage in STAGES if not (ROOT / "tests" / f"test_{stage}.py").is_file()] == []
-    assert [DVC["stages"][stage]["params"] for stage in STAGES] == [[stage] for stage in STAGES]
+    assert [DVC["stages"][stage]["params"][0] for stage in STAGES] == STAGES
+    assert [DVC["stages"][stage]["params"][1:] for stage in STAGES if stage != "train"] == [[]] * (len(STAGES) - 1)
+    assert DVC["stages"]["train"]["params"][1:] == [{RECIPE: None}]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_sees_every_file_that_a_stage_runs(stage):
     runs = {str(path.relative_to(ROOT)) for path in first_party_files(ROOT / "tasks" / f"{stage}.py")} - CHECK_ONLY
-    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "tasks").glob(f"{stage}.*.jinja")}
-    watched = {dep for dep in DVC["stages"][stage]["deps"] if not dep.startswith(("data/", "exports/"))}
+    templates = {f"tasks/{name}" for path in (ROOT / "tasks").glob(f"{stage}.*.jinja") for name in included(path)}
+    deps = [ROOT / dep for dep in DVC["stages"][stage]["deps"] if not dep.startswith(("data/", "exports/"))]
+    files = {file for dep in deps for file in (dep.rglob("*.py") if dep.is_dir() else [dep])}
 
-    assert watched == runs | templates
+    assert {str(file.relative_to(ROOT)) for file in files} == runs | templates
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -112,7 +122,7 @@ def test_every_path_of_a_command_is_read_or_written(stage):
     folders = {str(Path(path).parent) for path in known}
 
     assert command[:4] == ["python", "-m", "tasks", stage]
-    assert [path for path in paths if path not in known | folders | {"data/timings"}] == []
+    assert [path for path in paths if path not in known | folders | NOT_RESULTS | {RECIPE}] == []
 
 
 def test_dvc_yaml_reads_from_top_to_bottom():

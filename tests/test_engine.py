@@ -1,62 +1,20 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import models
 from tasks import engine
 from tasks.arrays import Split
 
 
-@pytest.fixture
-def images():
-    return np.random.default_rng(1).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+def trainer(split, recipe, seed=7):
+    keras.utils.set_random_seed(seed)
+    model = models.build(recipe.model, mean=0.3, deviation=0.3, **recipe.size)
+    return model, engine.Trainer(model, split, recipe, seed)
 
 
-def shifted_and_flipped(image, shift):
-    """Every picture that augmenting may make of one, by numpy."""
-    padded = np.pad(image, shift)
-    span = range(2 * shift + 1)
-    for source in (padded, padded[:, ::-1]):
-        yield from (source[y : y + 28, x : x + 28] for y in span for x in span)
-
-
-@pytest.mark.parametrize("shift", [0, 1, 2])
-def test_augmenting_gives_a_shifted_or_flipped_picture_of_the_same_image(images, shift):
-    images_at = engine.augmenter(images, shift, seed=3)
-    indices = [0, 5, 2, 2]
-
-    for step in range(5):
-        for index, found in zip(indices, images_at(tf.constant(indices), tf.constant(step)).numpy(), strict=True):
-            assert any(np.array_equal(found, one) for one in shifted_and_flipped(images[index], shift))
-
-
-def test_augmenting_without_shift_still_flips_half(images):
-    images_at = engine.augmenter(images, 0, seed=3)
-    flipped = [
-        np.array_equal(found, images[0][:, ::-1])
-        for step in range(50)
-        for found in images_at(tf.constant([0] * 8), tf.constant(step)).numpy()
-    ]
-
-    assert 0.4 < np.mean(flipped) < 0.6
-
-
-def test_a_step_can_be_repeated_and_steps_differ(images):
-    images_at = engine.augmenter(images, 2, seed=3)
-    indices = tf.constant([0, 1, 2, 3])
-
-    first, again, other = (images_at(indices, tf.constant(step)).numpy() for step in (7, 7, 8))
-
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def trained(split, numbers):
-    keras.utils.set_random_seed(numbers.seed)
-    model = models.build(numbers.model, mean=0.3, deviation=0.3)
-    words = list(engine.fit(model, split, numbers))
-    return words, [np.asarray(variable) for variable in model.trainable_variables]
+def weights(model):
+    return [np.asarray(variable) for variable in model.trainable_variables]
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +28,91 @@ def stripes():
     return Split(images, labels)
 
 
-@pytest.mark.slow
-def test_training_learns_reports_and_repeats(stripes, numbers):
-    few = numbers.train.model_copy(update={"epochs": 4, "batch": 32})
+@pytest.fixture(scope="module")
+def few(recipe):
+    """Four epochs of 20 steps of a small net that drops and erases, too."""
+    size = {"width": 4, "blocks": 1, "dropout": 0.2}
+    return recipe.model_copy(update={"size": size, "epochs": 4, "batch": 32, "erase": 0.2, "shift": 1})
 
-    words, weights = trained(stripes, few)
-    _, again = trained(stripes, few)
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("optimiser", "rate", "schedule"),
+    [
+        pytest.param("muon", 0.03, "cosine", id="muon"),
+        pytest.param("adam", 0.01, "constant", id="adam"),
+        pytest.param("sgd", 0.05, "constant", id="sgd"),
+    ],
+)
+def test_training_learns_and_says_where_it_stands(stripes, few, optimiser, rate, schedule):
+    changes = {"optimiser": optimiser, "rate": rate, "schedule": schedule, "erase": 0.0, "shift": 0, "flip": False}
+    _, training = trainer(stripes, few.model_copy(update=changes))
+
+    words = [word for epoch in range(4) for word in training.epoch(epoch)]
 
     assert [word.step for word in words] == [20, 40, 60, 80]  # 640 / 32 steps fit into one call
-    assert [word.epoch for word in words] == [1, 2, 3, 4]
-    assert words[-1].loss < words[0].loss / 2
-    for one, other in zip(weights, again, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert training.steps == 80
+    assert words[-1].loss < words[0].loss / 1.5
 
 
 @pytest.mark.slow
-def test_an_absurd_rate_gives_a_loss_that_is_no_number(stripes, numbers):
-    absurd = numbers.train.model_copy(update={"epochs": 3, "batch": 64, "adam_rate": 1e30})
+def test_training_that_goes_on_from_a_state_ends_as_one_that_was_not_interrupted(stripes, few):
+    model, whole = trainer(stripes, few)
+    for epoch in range(4):
+        for _ in whole.epoch(epoch):
+            pass
+        if epoch == 1:
+            state = whole.state()
+    expected, averaged = weights(model), whole.state()
 
-    words, _ = trained(stripes, absurd)
+    model, second = trainer(stripes, few, seed=7)
+    second.restore(state)
+    for epoch in (2, 3):
+        for _ in second.epoch(epoch):
+            pass
 
-    assert not np.isfinite(words[-1].loss)
+    for one, other in zip(expected, weights(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(averaged, second.state(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_averaged_weights_are_there_within_the_block_and_for_good_at_the_end(stripes, few):
+    model, training = trainer(stripes, few)
+    for _ in training.epoch(0):
+        pass
+    trained = weights(model)
+
+    with training.averaged():
+        averaged = weights(model)
+    after = weights(model)
+    training.finish()
+
+    assert not np.array_equal(trained[0], averaged[0])
+    for one, other in zip(trained, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(averaged, weights(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_recipe_without_averaging_keeps_the_last_weights(stripes, few):
+    model, training = trainer(stripes, few.model_copy(update={"averaging": 0.0}))
+    for _ in training.epoch(0):
+        pass
+    trained = weights(model)
+
+    training.finish()
+
+    for one, other in zip(trained, weights(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_an_absurd_rate_gives_a_loss_that_is_no_number(stripes, few):
+    _, training = trainer(stripes, few.model_copy(update={"adam_rate": 1e30}))
+
+    losses = [word.loss for epoch in range(2) for word in training.epoch(epoch)]
+
+    assert not np.isfinite(losses[-1])

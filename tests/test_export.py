@@ -14,11 +14,13 @@ from tasks.arrays import CLASSES, Split
 from tasks.errors import ExportError
 from tasks.files import write_json
 
+SIZE = {"width": 4, "blocks": 1}
+
 
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(3)
-    return trained.build("swift", mean=0.286, deviation=0.353)
+    return trained.build("residual", SIZE, mean=0.286, deviation=0.353)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,9 @@ def images():
 def folder(tmp_path, model, images):
     """What export reads: an untrained model that a gate has passed."""
     provenance = {
-        "model": "swift",
+        "recipe": "swift",
+        "model": "residual",
+        "size": SIZE,
         "pixels": {"mean": 0.286, "deviation": 0.353},
         "data": {"test": "t"},
         "parameters": {"train": {}},

@@ -5,10 +5,17 @@ import pytest
 import models
 from models.layers import StandardisedConv
 
+SIZES = {
+    "convolutional": {"filters": [8, 8], "pool_after": [1], "units": 16, "dropout": 0.5},
+    "dense": {"units": [32, 16], "dropout": 0.2},
+    "residual": {"width": 4, "blocks": 2, "dropout": 0.1},
+}
+SWIFT = {"width": 16, "blocks": 1}
+
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_a_model_takes_raw_pixels_and_gives_logits(name):
-    model = models.build(name, mean=0.286, deviation=0.353)
+    model = models.build(name, mean=0.286, deviation=0.353, **SIZES[name])
     logits = model(np.zeros((3, 28, 28), np.uint8), training=False)
 
     assert model.input.dtype == "uint8"
@@ -19,7 +26,7 @@ def test_a_model_takes_raw_pixels_and_gives_logits(name):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_pixels_are_scaled_by_the_first_layer(name):
-    model = models.build(name, mean=0.25, deviation=0.5)
+    model = models.build(name, mean=0.25, deviation=0.5, **SIZES[name])
     scaling = next(layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling))
 
     scaled = np.asarray(scaling(np.array([[[[0.0]], [[255.0]]]], np.float32))).ravel()
@@ -33,7 +40,20 @@ def test_an_unknown_model_is_a_key_error():
 
 
 def test_swift_is_as_small_as_it_says():
-    assert models.build("swift", mean=0.286, deviation=0.353).count_params() == 116_602
+    assert models.build("residual", mean=0.286, deviation=0.353, **SWIFT).count_params() == 116_602
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [
+        pytest.param("dense", {"units": [256]}, 784 * 256 + 256 + 256 * 10 + 10, id="dense 256"),
+        pytest.param(
+            "convolutional", {"filters": [32, 32], "pool_after": [], "units": 32}, 599_754, id="the published tuned net"
+        ),
+    ],
+)
+def test_a_model_has_the_published_number_of_parameters(name, size, expected):
+    assert models.build(name, mean=0.286, deviation=0.353, **size).count_params() == expected
 
 
 def test_standardised_kernels_have_mean_0_and_variance_1_over_fan_in():

@@ -10,7 +10,10 @@ REAL = {  # the content of params.yaml, for the ids of cases
     field.alias or name: list(field.annotation.model_fields) for name, field in params.Params.model_fields.items()
 }
 NUMBERS = [
-    (section, name) for section, names in REAL.items() for name in names if name not in {"folder", "model", "precision"}
+    (section, name)
+    for section, names in REAL.items()
+    for name in names
+    if name not in {"folder", "recipe", "precision"}
 ]
 
 
@@ -55,17 +58,29 @@ def test_section_is_the_one_of_the_stage(numbers, content, stage):
 @pytest.mark.parametrize(
     ("section", "name", "value", "said"),
     [
-        pytest.param("train", "epochs", 0, "train.epochs is 0, expected greater than or equal to 1", id="too small"),
-        pytest.param("train", "shift", 9, "train.shift is 9, expected less than or equal to 8", id="too large"),
+        pytest.param(
+            "ingest", "attempts", 0, "ingest.attempts is 0, expected greater than or equal to 1", id="too small"
+        ),
+        pytest.param(
+            "ingest", "attempts", 11, "ingest.attempts is 11, expected less than or equal to 10", id="too large"
+        ),
         pytest.param(
             "gate", "min_accuracy", 90, "gate.min_accuracy is 90, expected less than or equal to 1", id="percent"
         ),
-        pytest.param("train", "averaging", 1.0, "train.averaging is 1.0, expected less than 1", id="open end"),
-        pytest.param("train", "muon_rate", 0, "train.muon_rate is 0, expected greater than 0", id="zero rate"),
+        pytest.param(
+            "export", "max_difference", 1.0, "export.max_difference is 1.0, expected less than 1", id="open end"
+        ),
+        pytest.param("ingest", "timeout_s", 0, "ingest.timeout_s is 0, expected greater than 0", id="zero seconds"),
         pytest.param("train", "seed", 2**31, "train.seed is 2147483648, expected less than 2147483648", id="seed"),
-        pytest.param("train", "epochs", 2.0, "train.epochs is 2.0, expected a valid integer", id="float for integer"),
-        pytest.param("train", "epochs", "3", "train.epochs is '3', expected a valid integer", id="text for integer"),
-        pytest.param("train", "epochs", True, "train.epochs is True, expected a valid integer", id="yes for integer"),
+        pytest.param(
+            "ingest", "attempts", 2.0, "ingest.attempts is 2.0, expected a valid integer", id="float for integer"
+        ),
+        pytest.param(
+            "ingest", "attempts", "3", "ingest.attempts is '3', expected a valid integer", id="text for integer"
+        ),
+        pytest.param(
+            "ingest", "attempts", True, "ingest.attempts is True, expected a valid integer", id="yes for integer"
+        ),
         pytest.param(
             "gate", "min_recall", True, "gate.min_recall is True, expected a valid number", id="yes for share"
         ),
@@ -78,12 +93,12 @@ def test_section_is_the_one_of_the_stage(numbers, content, stage):
             "train.precision is 'float16', expected 'auto', 'float32' or 'bfloat16'",
             id="choice",
         ),
-        pytest.param("train", "lr", 1, "train.lr is not a parameter; known: model, epochs, batch", id="unknown"),
+        pytest.param("train", "lr", 1, "train.lr is not a parameter; known: recipe, precision, seed", id="unknown"),
         pytest.param(
-            "train",
-            "epoch",
+            "ingest",
+            "attempt",
             1,
-            "train.epoch is not a parameter; did you mean train.epochs?",
+            "ingest.attempt is not a parameter; did you mean ingest.attempts?",
             id="misspelt in a section",
         ),
     ],
@@ -131,11 +146,11 @@ def test_load_refuses_an_unknown_section(content, refusal, name, said):
 
 
 def test_load_names_every_fault_at_once(content, refusal):
-    content["train"] |= {"epochs": 0, "batch": "many"}
+    content["ingest"] |= {"attempts": 0, "timeout_s": "many"}
     del content["gate"]
 
     assert refusal(content) == (
-        ": train.epochs is 0, expected greater than or equal to 1; train.batch is 'many', expected a valid integer; "
+        ": ingest.timeout_s is 'many', expected a valid number; ingest.attempts is 0, expected greater than or equal to 1; "
         "gate is missing."
     )
 

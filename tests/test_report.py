@@ -105,7 +105,13 @@ def _split(generator, per_class):
 
 def _write_model(folders, data):
     parameters = {"normalise": {"validation_per_class": 2}, "train": {"peak_rate": 0.0041, "epochs": 2}}
-    description = {"weights": WEIGHTS, "model": "swift", "parameters_trained": 116602, "precision": "float32"}
+    description = {
+        "weights": WEIGHTS,
+        "recipe": "swift",
+        "model": "residual",
+        "parameters_trained": 116602,
+        "precision": "float32",
+    }
     write_json(folders.model / "model.json", {**description, "data": data, "parameters": parameters})
 
 
@@ -119,7 +125,7 @@ def _write_reports(folders, labels, test_digest):
         writer = csv.writer(file)
         writer.writerow(["image", "actual", "predicted", "probability"])
         writer.writerows((number, CLASSES[was], CLASSES[said], f"{sure:.4f}") for number, was, said, sure in rows)
-    history = "epoch,loss,validation_loss,validation_accuracy\n1,0.9,0.4,0.85\n2,0.6,0.3,0.8765\n"
+    history = "epoch,loss,accuracy,validation_loss,validation_accuracy\n1,0.9,0.7,0.4,0.85\n2,0.6,0.8,0.3,0.8765\n"
     write_text(folders.reports / "history.csv", history)
     matrix = metrics.confusion(labels, predicted)
     measured = {
@@ -332,7 +338,7 @@ def test_stages_that_did_not_run_here_are_left_out(small_run):
     ("name", "changes"),
     [
         pytest.param("verdict.json", {"passed": False, "reasons": [HOSTILE]}, id="reason"),
-        pytest.param("model.json", {"model": HOSTILE}, id="name of the model"),
+        pytest.param("model.json", {"recipe": HOSTILE}, id="name of the recipe"),
         pytest.param("model.json", {"parameters": {"train": {HOSTILE: HOSTILE}}}, id="parameter"),
         pytest.param("metrics.json", {"worst_class": HOSTILE}, id="class"),
         pytest.param("export.json", {"published": False, "reasons": [HOSTILE]}, id="reason of the export"),
@@ -390,9 +396,9 @@ def test_predictions_of_other_images_are_refused(small_run, line, replacement):
     "history",
     [
         pytest.param("", id="empty"),
-        pytest.param("epoch,loss,validation_loss,validation_accuracy\n", id="no rows"),
+        pytest.param("epoch,loss,accuracy,validation_loss,validation_accuracy\n", id="no rows"),
         pytest.param("epoch,loss\n1,0.9\n", id="columns missing"),
-        pytest.param("epoch,loss,validation_loss,validation_accuracy\n1,0.9\n", id="cut short"),
+        pytest.param("epoch,loss,accuracy,validation_loss,validation_accuracy\n1,0.9\n", id="cut short"),
     ],
 )
 def test_broken_history_is_refused(small_run, history):

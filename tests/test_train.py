@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from tasks import splits, train, trained
 from tasks.arrays import Split
@@ -25,33 +26,75 @@ def normalised(tmp_path):
     return tmp_path / "normalised"
 
 
-def run(numbers, normalised, **changes):
+@pytest.fixture
+def run(numbers, recipe, normalised):
+    """(changed numbers of the recipe) → the folder that the stage wrote to."""
     folder = normalised.parent
-    few = numbers.train.model_copy(update={"epochs": 2, "batch": 32, **changes})
-    train.run(few, normalised, folder / "model", folder / "history.csv", folder / "train.md")
-    return folder
+
+    def run_stage(**changes):
+        size = {"width": 4, "blocks": 1}
+        few = recipe.model_copy(update={"size": size, "epochs": 2, "batch": 32, **changes})
+        (folder / "few.yaml").write_text(yaml.safe_dump(few.model_dump()))
+        written = (folder / "model", folder / "history.csv", folder / "train.md")
+        train.run(numbers.train, folder / "few.yaml", normalised, folder / "checkpoints", *written)
+        return folder
+
+    return run_stage
 
 
 @pytest.mark.slow
-def test_train_writes_model_history_and_summary(numbers, normalised):
-    folder = run(numbers, normalised)
+def test_train_writes_model_history_and_summary(run):
+    folder = run()
 
     description = json.loads((folder / "model/model.json").read_text())
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     model, loaded = trained.load(folder / "model")
 
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert list(rows[0]) == ["epoch", "loss", "validation_loss", "validation_accuracy"]
+    assert list(rows[0]) == ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"]
+    assert description["recipe"] == "few"
     assert description["parameters"]["train"]["epochs"] == 2
     assert loaded == description
     assert model.count_params() == description["parameters_trained"]
     assert "| 2 |" in (folder / "train.md").read_text()
     assert sorted(path.name for path in (folder / "model").iterdir()) == ["model.json", "model.weights.h5"]
+    assert list((folder / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.slow
-def test_equal_weights_are_equal_files(numbers, normalised, tmp_path):
-    folder = run(numbers, normalised)
+def test_training_again_gives_the_same_weights(run):
+    first = json.loads((run() / "model/model.json").read_text())["weights"]
+
+    assert json.loads((run() / "model/model.json").read_text())["weights"] == first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_killed_training_goes_on_and_ends_as_if_it_had_not_been(run, monkeypatch, killed_after, capsys):
+    expected = json.loads((run(epochs=3) / "model/model.json").read_text())["weights"]
+    measure = train.measure
+    measured = []
+
+    def interrupted(*arguments):
+        measured.append(1)
+        if len(measured) > killed_after:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(train, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(epochs=3)
+    monkeypatch.setattr(train, "measure", measure)
+    folder = run(epochs=3)
+
+    assert json.loads((folder / "model/model.json").read_text())["weights"] == expected
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+
+
+@pytest.mark.slow
+def test_equal_weights_are_equal_files(run, tmp_path):
+    folder = run()
     model, description = trained.load(folder / "model")
 
     weights = trained.save(model, tmp_path / "again", {})
@@ -60,21 +103,34 @@ def test_equal_weights_are_equal_files(numbers, normalised, tmp_path):
     assert (tmp_path / "again/model.weights.h5").read_bytes() == (folder / "model/model.weights.h5").read_bytes()
 
 
-def test_a_loss_that_is_no_number_stops_training_and_writes_nothing(numbers, normalised):
-    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch \d\. Lower train\.muon_rate"):
-        run(numbers, normalised, adam_rate=1e30)
+def test_a_loss_that_is_no_number_stops_training_and_writes_nothing(run, normalised):
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch \d\. Lower the recipe's rate"):
+        run(adam_rate=1e30)
 
     assert not (normalised.parent / "model").exists()
 
 
-def test_a_batch_larger_than_the_data_is_refused(numbers, normalised):
-    with pytest.raises(ParameterError, match=r"train\.batch is 321, and there are 320 training images"):
-        run(numbers, normalised, batch=321)
+def test_a_batch_larger_than_the_data_is_refused(run):
+    with pytest.raises(ParameterError, match=r"few\.yaml: batch is 321, and there are 320 training images"):
+        run(batch=321)
 
 
-def test_an_unknown_model_is_refused_with_the_known_ones(numbers, normalised):
-    with pytest.raises(ParameterError, match=r"train\.model is 'swoft', known: swift"):
-        run(numbers, normalised, model="swoft")
+def test_an_unknown_model_is_refused_with_the_nearest(run):
+    with pytest.raises(ParameterError, match=r"no model 'residul'; did you mean residual\?"):
+        run(model="residul")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"size": {"width": 4, "depth": 1}}, id="an unknown number"),
+        pytest.param({"size": {"width": 4}}, id="a missing number"),
+        pytest.param({"model": "convolutional", "size": {"filters": [8], "pool_after": [], "units": 0, "kernel": 40}}, id="too large"),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_build_is_refused(run, changes):
+    with pytest.raises(ParameterError, match=r"^The model \w+ does not build with"):
+        run(**changes)
 
 
 def test_measure_knows_accuracy_and_cross_entropy():
@@ -86,5 +142,5 @@ def test_measure_knows_accuracy_and_cross_entropy():
 
     measured = train.measure(Constant(), split)
 
-    assert measured["validation_accuracy"] == 0.75
-    assert measured["validation_loss"] == pytest.approx(-(3 * np.log(0.5) + np.log(0.25)) / 4, abs=1e-5)
+    assert measured["accuracy"] == 0.75
+    assert measured["loss"] == pytest.approx(-(3 * np.log(0.5) + np.log(0.25)) / 4, abs=1e-5)
