@@ -1,4 +1,4 @@
-# run · test · check · bench · lock: short, and the same commands that .ci/run calls.
+# run · test · check · compare · bench · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check compare bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -25,6 +25,10 @@ check: $(VENV)/.installed ## lint and types
 	@ruff format --check .
 	@ruff check .
 	@mypy
+
+compare: $(VENV)/.installed ## train every recipe alike → data/experiments/comparison/index.html (hours; QUICK=--quick: minutes)
+	@dvc repro --quiet normalise
+	@python -m flows.comparison $(QUICK)
 
 bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
 	@python -m benchmarks.pipeline

@@ -15,9 +15,10 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tasks import params
 from tasks.errors import PipelineError
@@ -25,6 +26,7 @@ from tasks.files import write_json
 
 PARAMS = Path("params.yaml")
 TIMINGS = Path("data/timings")
+TRIAL = "trial"  # what experiments are made of; runs like a stage
 
 # Before any library is loaded. Telemetry off; TensorFlow's start-up notes off; oneDNN on also where TensorFlow leaves
 # it off by default: on an AMD EPYC with AVX2 alone it trained `swift` 1.4 to 1.6 times faster.
@@ -45,7 +47,7 @@ class UsageError(Exception):
 
 def stages() -> dict[str, str]:
     """Stage → the first line of its module's docstring, read without importing it (TensorFlow takes seconds)."""
-    modules = {name: Path(__file__).with_name(f"{name}.py") for name in _stage_names()}
+    modules = {name: Path(__file__).with_name(f"{name}.py") for name in (*params.STAGES, TRIAL)}
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules.items()}
     return {name: (ast.get_docstring(tree) or "").partition("\n")[0] for name, tree in trees.items()}
 
@@ -58,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="stages:\n" + "\n".join(f"  {name:<10} {line}" for name, line in stages().items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", choices=_stage_names(), metavar="STAGE", help="one of those below")
+    parser.add_argument("stage", choices=[*params.STAGES, TRIAL], metavar="STAGE", help="one of those below")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="what it reads, then what it writes")
     chosen = parser.parse_args(arguments)
     for name, value in ENVIRONMENT.items():
@@ -77,21 +79,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _stage_names() -> list[str]:
-    return [field.alias or name for name, field in params.Params.model_fields.items()]
-
-
 def _run(stage: str, paths: list[Path]) -> None:
+    if stage == TRIAL:
+        _load(TRIAL)(*_checked(TRIAL, paths, ["folder"]))
+        return
     numbers = params.section(params.load(PARAMS), stage)
     start = time.perf_counter()
-    with _quiet_start():
-        stage_run = importlib.import_module(f"tasks.{stage}").run
-    wanted = list(inspect.signature(stage_run).parameters)[1:]
-    if len(paths) != len(wanted):
-        raise UsageError(f"{stage} takes {len(wanted)} paths: {' '.join(wanted)}. Received {len(paths)}.")
-    stage_run(numbers, *paths)
+    stage_run = _load(stage)
+    stage_run(numbers, *_checked(stage, paths, list(inspect.signature(stage_run).parameters)[1:]))
     timing = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": _peak_bytes()}
     write_json(TIMINGS / f"{stage}.json", timing)
+
+
+def _load(stage: str) -> Callable[..., Any]:
+    with _quiet_start():
+        run: Callable[..., Any] = importlib.import_module(f"tasks.{stage}").run
+    return run
+
+
+def _checked(stage: str, paths: list[Path], wanted: list[str]) -> list[Path]:
+    if len(paths) != len(wanted):
+        raise UsageError(f"{stage} takes {len(wanted)} paths: {' '.join(wanted)}. Received {len(paths)}.")
+    return paths
 
 
 def _peak_bytes() -> int:

@@ -5,11 +5,12 @@ need not run a stage again when this file changes.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tasks.errors import ParameterError
 
@@ -78,6 +79,23 @@ class Report(Section):
     mistakes: Annotated[int, Field(ge=0, le=200)]
 
 
+class Experiments(Section):
+    """Of comparison and cross-validation; no stage of the pipeline."""
+
+    runner: str
+    at_once: Annotated[int, Field(ge=1, le=256)]
+    folds: Annotated[int, Field(ge=2, le=100)]
+    most_epochs: Count
+    seed: Seed
+
+    @field_validator("runner")
+    @classmethod
+    def _runner_is_here_or_has_an_address(cls, runner: str) -> str:
+        if not re.fullmatch(r"local|tcp://[\w.-]+:\d+", runner):
+            raise ValueError("local or the address of a Dask scheduler, such as tcp://127.0.0.1:8786")
+        return runner
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -89,6 +107,10 @@ class Params(Section):
     gate: Gate
     export: Export
     report: Report
+    experiments: Experiments
+
+
+STAGES = [field.alias or name for name, field in Params.model_fields.items() if name != "experiments"]
 
 
 def load(path: Path) -> Params:

@@ -53,6 +53,11 @@ def load(path: Path) -> Recipe:
         raise ParameterError(f"There is no recipe {path}{_nearest(path)}") from error
 
 
+def shortened(recipe: Recipe, most_epochs: int) -> Recipe:
+    """The recipe, with fewer epochs if it has more."""
+    return recipe.model_copy(update={"epochs": min(recipe.epochs, most_epochs)})
+
+
 def names(folder: Path) -> list[str]:
     """The recipes there are."""
     return sorted(path.stem for path in folder.glob("*.yaml"))

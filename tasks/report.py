@@ -22,7 +22,7 @@ from tasks.checks import checks_of
 from tasks.errors import DataError
 from tasks.figures import Predictions
 from tasks.files import digest, read_json, write_text
-from tasks.params import Params, Report
+from tasks.params import STAGES, Report
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SPLITS = ("train", "validation", "test")
@@ -147,8 +147,7 @@ def read_predictions(path: Path, labels: Labels) -> Predictions:
 
 def read_timings(folder: Path) -> dict[str, Any]:
     """What each stage took, in their order; one that has not run here is left out, and so is this one."""
-    stages = [field.alias or name for name, field in Params.model_fields.items()]
-    paths = {stage: folder / f"{stage}.json" for stage in stages if stage != "report"}
+    paths = {stage: folder / f"{stage}.json" for stage in STAGES if stage != "report"}
     return {stage: read_json(path) for stage, path in paths.items() if path.is_file()}
 
 

@@ -53,10 +53,6 @@ def run(
     """Write the model, with where it comes from, and its learning history."""
     recipe, stats = recipes.load(recipe_file), read_json(normalised / splits.STATS)
     train, validation = splits.read(normalised, "train"), splits.read(normalised, "validation")
-    if recipe.batch > len(train.labels):
-        raise ParameterError(
-            f"{recipe_file}: batch is {recipe.batch}, and there are {len(train.labels)} training images."
-        )
     precision = set_up(params.precision, params.seed)
     model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
     provenance = {
@@ -72,12 +68,16 @@ def run(
             "train": {**params.model_dump(), **recipes.described(recipe)},
         },
     }
-    key = digest_json([provenance, tf.__version__, *(digest(path.read_bytes()) for path in CODE)])
-    history = fit(model, train, validation, recipe, params.seed, checkpoints, key).history
+    history = fit(model, train, validation, recipe, params.seed, checkpoints, key_of(provenance)).history
     weights = trained.save(model, model_folder, provenance)
     write_text(history_file, as_csv(history))
     write_text(summary, _table(history, model.count_params(), precision, weights))
     checkpoint.clear(checkpoints)
+
+
+def key_of(described: Any) -> str:
+    """Digest of what a training depends on: what describes it, TensorFlow, and the code."""
+    return digest_json([described, tf.__version__, *(digest(path.read_bytes()) for path in sorted(CODE))])
 
 
 def set_up(precision: str, seed: int) -> str:
@@ -105,8 +105,13 @@ def fit(
         key: digest of all that it depends on.
 
     Raises:
+        ParameterError: a batch is larger than the data.
         TrainingError: the loss is not a number any more. The checkpoint before it is kept, nothing else written.
     """
+    if recipe.batch > len(train.labels):
+        raise ParameterError(
+            f"The recipe's batch is {recipe.batch}, and there are {len(train.labels)} training images."
+        )
     trainer = engine.Trainer(model, train, recipe, seed)
     done = checkpoint.newest(checkpoints, key)
     if done:

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from tasks import params, recipes
+from tasks import params, recipes, splits
 from tasks.__main__ import ENVIRONMENT
 from tasks.arrays import CLASSES, SIDE, Split
+from tasks.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,3 +107,24 @@ def run_stage(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def normalised(tmp_path: Path) -> Path:
+    """A tiny folder as the stage normalise writes it: 320 training, 100 validation and 100 test images of stripes."""
+    folder = tmp_path / "normalised"
+    write_stripes(folder)
+    return folder
+
+
+def write_stripes(folder: Path) -> None:
+    """Ten classes that differ by where a bright stripe stands."""
+    generator = np.random.default_rng(2)
+    for name, count in (("train", 320), ("validation", 100), ("test", 100)):
+        labels = np.resize(np.arange(10, dtype=np.uint8), count)
+        images = generator.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 + 2 * label : 4 + 2 * label] = 230
+        splits.write(folder, name, Split(images, labels))
+    stats = {"mean": 0.2, "deviation": 0.2, "data": {"test": "t"}, "parameters": {"seed": 7}}
+    write_json(folder / splits.STATS, stats)

@@ -224,7 +224,7 @@ def run_flow() -> Callable[..., Served]:
 @pytest.fixture(scope="session")
 def tiny_once(tmp_path_factory: pytest.TempPathFactory, machine: dict[str, str]) -> Project:
     """See `tiny`."""
-    project = _new(tmp_path_factory.mktemp("tiny") / "project", machine, ("flows",))
+    project = new(tmp_path_factory.mktemp("tiny") / "project", machine, ("flows",))
     described = {
         name: {"cmd": f"sh {name}.sh", "deps": [f"{name}.sh", *reads], "params": [name], "outs": [f"data/{name}.txt"]}
         for name, reads in TINY_STAGES.items()
@@ -264,7 +264,7 @@ def tiny_done(tiny_done_once: Project, tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def fashion(tmp_path_factory: pytest.TempPathFactory, machine: dict[str, str]) -> Path:
     """A folder with the four files of Fashion-MNIST: this project's own, or fetched as a newcomer would."""
-    source = _new(tmp_path_factory.mktemp("fashion") / "source", machine, FOLDERS)
+    source = new(tmp_path_factory.mktemp("fashion") / "source", machine, FOLDERS)
     source.change({"ingest.folder": str(ROOT / "data/raw")})
     source.ok(sys.executable, "-m", "tasks", "ingest", "raw", "ingest.md")
     return source.root / "raw"
@@ -275,7 +275,7 @@ def finished_flow(
     machine: dict[str, str], fashion: Path, server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, Served]:
     """A project in which the whole flow ran once, on the real data, and what ran. Not to be changed: see `finished`."""
-    project = _new(tmp_path_factory.mktemp("finished") / "project", machine, FOLDERS)
+    project = new(tmp_path_factory.mktemp("finished") / "project", machine, FOLDERS)
     project.change(SMALL | {"ingest.folder": str(fashion)})
     recipe = project.root / "recipes/swift.yaml"
     recipe.write_text(recipe.read_text().replace(*ONE_EPOCH))
@@ -293,7 +293,7 @@ def finished(finished_flow: tuple[Project, Served], tmp_path: Path) -> Project:
     return copy_of(finished_flow[0], tmp_path / "project")
 
 
-def _new(folder: Path, environment: dict[str, str], folders: tuple[str, ...]) -> Project:
+def new(folder: Path, environment: dict[str, str], folders: tuple[str, ...]) -> Project:
     """A git repository with our code, committed; nothing has run in it."""
     for name in folders:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -5,25 +5,9 @@ import numpy as np
 import pytest
 import yaml
 
-from tasks import splits, train, trained
+from tasks import train, trained
 from tasks.arrays import Split
 from tasks.errors import ParameterError, TrainingError
-from tasks.files import write_json
-
-
-@pytest.fixture
-def normalised(tmp_path):
-    """A tiny normalised folder: 320 training images, 100 for validation."""
-    generator = np.random.default_rng(2)
-    for name, count in (("train", 320), ("validation", 100)):
-        labels = np.resize(np.arange(10, dtype=np.uint8), count)
-        images = generator.integers(0, 60, (count, 28, 28), dtype=np.uint8)
-        for image, label in zip(images, labels, strict=True):
-            image[2 + 2 * label : 4 + 2 * label] = 230
-        splits.write(tmp_path / "normalised", name, Split(images, labels))
-    stats = {"mean": 0.2, "deviation": 0.2, "data": {"test": "t"}, "parameters": {"seed": 7}}
-    write_json(tmp_path / "normalised" / splits.STATS, stats)
-    return tmp_path / "normalised"
 
 
 @pytest.fixture
@@ -111,7 +95,7 @@ def test_a_loss_that_is_no_number_stops_training_and_writes_nothing(run, normali
 
 
 def test_a_batch_larger_than_the_data_is_refused(run):
-    with pytest.raises(ParameterError, match=r"few\.yaml: batch is 321, and there are 320 training images"):
+    with pytest.raises(ParameterError, match=r"The recipe's batch is 321, and there are 320 training images"):
         run(batch=321)
 
 

@@ -1,0 +1,88 @@
+"""Trials as Prefect tasks: each is `python -m tasks trial` in a process of its own, wherever params.yaml says."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import as_completed
+from prefect.states import Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows import stages
+from tasks.errors import ParameterError
+from tasks.params import Experiments
+
+CONNECT_TIMEOUT_S = 5
+
+
+def task_runner(settings: Experiments) -> TaskRunner[Any]:
+    """Processes of this machine, or a Dask cluster by its scheduler's address.
+
+    Raises:
+        ParameterError: nobody answers at that address.
+    """
+    if settings.runner == "local":
+        return ThreadPoolTaskRunner(max_workers=settings.at_once)
+    address = urlsplit(settings.runner)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 8786), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ParameterError(
+            f"params.yaml: experiments.runner is {settings.runner!r}, and nobody answers there ({error}). "
+            "Start one (`dask scheduler --host 127.0.0.1`), or say local."
+        ) from error
+    from prefect_dask.task_runners import DaskTaskRunner
+
+    return DaskTaskRunner(address=settings.runner)
+
+
+def run(folders: Sequence[Path], settings: Experiments) -> dict[str, str]:
+    """Run every trial; name → why, of those that failed."""
+    logger, start, failures = get_run_logger(), time.monotonic(), {}
+    threads = max(1, (os.cpu_count() or 1) // settings.at_once)
+    futures = {
+        run_trial.with_options(task_run_name=folder.name).submit(str(folder.resolve()), threads): folder.name
+        for folder in folders
+    }
+    for number, future in enumerate(as_completed(list(futures)), start=1):
+        future.wait()
+        if not future.state.is_completed():
+            failures[futures[future]] = future.state.message or "no reason given"
+        left = (time.monotonic() - start) / number * (len(futures) - number)
+        logger.info("%d of %d trials done, about %.0f min left", number, len(futures), left / 60)
+    return failures
+
+
+@task(name="trial", cache_policy=NO_CACHE, persist_result=False)
+def run_trial(folder: str, threads: int) -> State | None:
+    """One trial; what it says is the task's log, its last line the reason if it fails."""
+    logger, last = get_run_logger(), ""
+    limits = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "tasks", "trial", folder]
+    process = subprocess.Popen(
+        command,
+        cwd=stages.ROOT,
+        env=os.environ | limits,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    with process:
+        try:
+            for line in process.stdout or ():
+                last = line.rstrip() or last
+                logger.info(last)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+    return Failed(message=last or f"exit status {process.returncode}") if process.returncode else None

@@ -1,0 +1,96 @@
+"""One training of a recipe, measured: what comparisons, folds and tuning trials are made of. No stage of the pipeline.
+
+    python -m tasks trial FOLDER     # reads FOLDER/trial.json, writes FOLDER/result.json and what else it made
+
+A trial that has its result is not run again; one that was killed goes on from its last whole epoch.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import seamline
+from tasks import checkpoint, export, folds, params, splits, train, trained
+from tasks.arrays import CLASSES, SIDE, Split
+from tasks.experiment import HISTORY, MODEL, RESULT, TRIAL, Trial
+from tasks.files import read_json, write_bytes, write_json, write_text
+from tasks.recipes import Recipe
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """Train, measure and write; the result. A second process waits for the first and finds its result.
+
+    Raises:
+        ParameterError: the recipe is not usable.
+        TrainingError: the loss is not a number any more.
+    """
+    with lock(folder):
+        return _run(folder, params.read(folder / TRIAL, Trial))
+
+
+def _run(folder: Path, trial: Trial) -> dict[str, Any]:
+    recipe, normalised = trial.recipe, Path(trial.normalised)
+    stats = read_json(normalised / splits.STATS)
+    key = train.key_of([trial.model_dump(exclude={"name"}), stats])
+    if (folder / RESULT).is_file() and (found := read_json(folder / RESULT))["key"] == key:
+        return dict(found)
+    fitted, held_out = _halves(trial, normalised)
+    precision = train.set_up(trial.precision, trial.seed)
+    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
+    done = train.fit(model, fitted, held_out, recipe, trial.seed, folder / "checkpoints", key)
+    result = {
+        "key": key,
+        "name": trial.name,
+        "precision": precision,
+        "parameters": model.count_params(),
+        "multiply_adds": multiply_adds(model),
+        "seconds": done.seconds,
+        "train": train.measure(model, fitted),
+        "held_out": train.measure(model, held_out),
+        "test": train.measure(model, splits.read(normalised, "test")) if trial.test else None,
+        **exported(model, recipe, stats, folder / MODEL),
+    }
+    write_text(folder / HISTORY, train.as_csv(done.history))
+    write_json(folder / RESULT, result)
+    checkpoint.clear(folder / "checkpoints")
+    return result
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """One process at a time in a folder; the lock ends with its process."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _halves(trial: Trial, normalised: Path) -> tuple[Split, Split]:
+    if trial.fold is None:
+        return splits.read(normalised, "train"), splits.read(normalised, "validation")
+    return folds.halves(normalised, trial.fold, trial.folds, trial.seed)
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Multiplications for one image: every kernel's weights, as often as it is applied."""
+    return sum(
+        int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1], dtype=int))
+        for layer in model.layers
+        if hasattr(layer, "kernel")
+    )
+
+
+def exported(model: keras.Model, recipe: Recipe, stats: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Write the model as ONNX, in float32; its size and latency."""
+    keras.config.set_dtype_policy("float32")
+    twin = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
+    twin.set_weights(model.get_weights())
+    content = export.convert(twin, {"classes": json.dumps(CLASSES)})
+    write_bytes(file, content)
+    image = np.zeros((1, SIDE, SIDE), np.uint8)
+    return {"onnx_bytes": len(content), "latency_us": export.latency_us(seamline.Classifier(file), image)}

@@ -1,0 +1,133 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import seamline
+from tasks import experiment, splits, trained, trial
+from tasks.errors import ParameterError
+from tasks.experiment import HISTORY, MODEL, RESULT, Trial
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def laid_out(tmp_path, recipe, normalised):
+    """(changes of the recipe, changes of the trial) → the folder of a trial that takes seconds."""
+
+    def lay_out(recipe_changes=None, **changes):
+        few = recipe.model_copy(update={"size": {"width": 4, "blocks": 1}, "epochs": 2, "batch": 32})
+        what = {
+            "name": "few",
+            "recipe": few.model_copy(update=recipe_changes or {}),
+            "normalised": str(normalised),
+            "fold": None,
+            "folds": 5,
+            "test": True,
+            "seed": 7,
+            "precision": "auto",
+        }
+        return experiment.lay_out(tmp_path / "trial", Trial(**what | changes))
+
+    return lay_out
+
+
+def test_trial_writes_result_history_and_an_onnx_file_that_says_the_same(laid_out, normalised):
+    folder = laid_out({"epochs": 4})
+
+    result = trial.run(folder)
+
+    test = splits.read(normalised, "test")
+    answers = seamline.Classifier(folder / MODEL).probabilities(np.asarray(test.images)).argmax(axis=1)
+    assert result == json.loads((folder / RESULT).read_text())
+    assert result["test"]["accuracy"] == pytest.approx((answers == test.labels).mean(), abs=1e-5)
+    assert result["onnx_bytes"] == (folder / MODEL).stat().st_size
+    assert len((folder / HISTORY).read_text().splitlines()) == 5
+    assert not list((folder / "checkpoints").iterdir())
+
+
+def test_trial_that_is_done_is_not_run_again(laid_out, monkeypatch):
+    folder = laid_out()
+    first = trial.run(folder)
+    monkeypatch.setattr(trial.train, "fit", None)  # whoever calls it fails
+
+    assert trial.run(folder) == first
+
+
+def test_trial_that_has_changed_is_run_again(laid_out):
+    first = trial.run(laid_out())
+
+    second = trial.run(laid_out({"epochs": 1}))
+
+    assert second["key"] != first["key"]
+
+
+def test_test_images_are_left_alone_unless_asked_for(laid_out, normalised):
+    (normalised / "test-images.npy").unlink()
+
+    assert trial.run(laid_out(test=False))["test"] is None
+
+
+def test_fold_is_trained_on_all_but_itself(laid_out, monkeypatch):
+    seen = []
+    fit = trial.train.fit
+    monkeypatch.setattr(trial.train, "fit", lambda *what: seen.append(what) or fit(*what))
+
+    trial.run(laid_out(fold=1, test=False))
+
+    fitted, held_out = seen[0][1:3]
+    assert (len(fitted.labels), len(held_out.labels)) == (420 * 4 // 5, 420 // 5)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "expected"),
+    [
+        pytest.param("dense", {"units": [32, 16]}, 784 * 32 + 32 * 16 + 16 * 10, id="dense"),
+        pytest.param(
+            "convolutional",
+            {"filters": [4], "pool_after": [1], "units": 0},
+            26 * 26 * 9 * 4 + 13 * 13 * 4 * 10,
+            id="convolution",
+        ),
+        pytest.param(
+            "residual",
+            {"width": 2, "blocks": 1},
+            784 * 9 * 2 + 196 * 9 * (2 * 4 + 4 * 4 * 2) + 49 * 9 * (4 * 8 + 8 * 8 * 2) + 8 * 10,
+            id="residual",
+        ),
+    ],
+)
+def test_multiply_adds_are_those_of_one_image(model, size, expected):
+    assert trial.multiply_adds(trained.build(model, size, 0.3, 0.3)) == expected
+
+
+def test_unusable_recipe_is_refused(laid_out):
+    with pytest.raises(ParameterError, match="no model 'residul'"):
+        trial.run(laid_out({"model": "residul"}))
+
+
+def test_trial_runs_as_a_command_of_its_own(laid_out):
+    folder = laid_out({"model": "residul"})
+    command = [sys.executable, "-m", "tasks", "trial", str(folder)]
+
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command[:-1], str(laid_out())], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (refused.returncode, refused.stderr) == (1, "")
+    assert refused.stdout.splitlines()[-1].startswith("trial: There is no model 'residul'; did you mean residual?")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / RESULT).is_file()
+
+
+def test_second_process_waits_for_the_first_and_finds_its_result(laid_out):
+    folder = laid_out({"epochs": 3})
+    command = [sys.executable, "-m", "tasks", "trial", str(folder)]
+
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(text.count("epoch 3/3") for text in said) == 1, "trained once"
