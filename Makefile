@@ -1,4 +1,4 @@
-# run · test · check · compare · bench · lock: short, and the same commands that .ci/run calls.
+# install · run · test · check · compare · folds · bench · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,10 +10,12 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check compare bench lock clean
+.PHONY: help install run test check compare folds bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+install: $(VENV)/.installed ## the environment alone, in .venv
 
 run: $(VENV)/.installed ## nothing → checked, exported model and report; unchanged stages are skipped
 	@python -m flows.training
@@ -30,6 +32,10 @@ compare: $(VENV)/.installed ## train every recipe alike → data/experiments/com
 	@dvc repro --quiet normalise
 	@python -m flows.comparison $(QUICK)
 
+folds: $(VENV)/.installed ## cross-validate: make folds RECIPES="swift baseline" → data/experiments/cross-validation/index.html
+	@dvc repro --quiet normalise
+	@python -m flows.cross_validation $(RECIPES) $(QUICK)
+
 bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
 	@python -m benchmarks.pipeline
 
@@ -45,7 +51,7 @@ $(VENV)/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "Seamline needs Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Install Python's venv module (Debian: apt-get install python3-venv)."; exit 1; }
-	@echo "Installing the pinned dependencies into $(VENV) …"
+	@echo "Installing the pinned dependencies into $(VENV): 2.5 GB, half a minute or more …"
 	@awk '/^uv==/ {p=1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
 	@uv pip sync --quiet --compile-bytecode --require-hashes --python $(VENV)/bin/python requirements.lock

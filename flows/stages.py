@@ -3,6 +3,7 @@
 DVC runs in a process of its own that stays open for the whole flow (flows/repro.py); it runs each stage in another.
 """
 
+import difflib
 import os
 import re
 import shlex
@@ -68,7 +69,7 @@ class Dvc:
         elif outcome != repro.RAN:
             if outcome.startswith(repro.STAGE_FAILED):
                 raise StageFailedError(_named(stage, _ended_by(outcome) or said or outcome))
-            reason = outcome or last or "it was ended"
+            reason = (outcome or last or "it was ended") + _nearest_recipe(outcome, self._root)
             raise StageFailedError(f"{stage}: DVC could not do it: {reason}. Mend this and run again.")
 
     def _end(self) -> None:
@@ -143,6 +144,16 @@ def _ended_by(outcome: str) -> str:
         return ""
     cause = "most likely because memory ran out" if number == signal.SIGKILL else "from outside"
     return f"ended by {signal.Signals(number).name}, {cause}. Run again; what was there before is untouched."
+
+
+def _nearest_recipe(outcome: str, root: Path) -> str:
+    """What train.recipe was probably meant to name, if DVC found no file of that name."""
+    found = re.search(r"'recipes/(.+)\.yaml' does not exist", outcome)
+    if not found:
+        return ""
+    known = sorted(path.stem for path in (root / "recipes").glob("*.yaml"))
+    near = difflib.get_close_matches(found[1], known, n=1) or known
+    return f"; did you mean {' or '.join(near)}?"
 
 
 def _named(stage: str, reason: str) -> str:

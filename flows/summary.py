@@ -47,7 +47,7 @@ def table(root: Path) -> Table:
 
 
 def markdown(root: Path) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows(root))])
+    return "\n".join(["| measure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows(root))])
 
 
 def _limits(verdict: dict[str, Any]) -> str:

@@ -10,11 +10,13 @@ import signal
 import sys
 from datetime import timedelta
 
+import requests
 from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import task_run
+from prefect.settings import get_current_settings
 from prefect.states import Failed
 from rich.console import Console
 from rich.markup import escape
@@ -27,6 +29,7 @@ TIMEOUT = timedelta(minutes=15)
 TIMEOUTS = {"train": timedelta(hours=6)}
 WORTH_A_REPORT = {"gate", "export"}  # when these refuse, everything before them is there to be looked at
 REPORT = "report"
+ANSWER_WITHIN_S = 10
 
 
 @flow(name="training", persist_result=False)
@@ -89,12 +92,34 @@ def _show(name: str) -> None:
         create_markdown_artifact(key=name, markdown=page.read_text(encoding="utf-8"), description=f"Stage {name}")
 
 
+def unreachable() -> str:
+    """What to do if the server that is to be told does not answer; "" if it does, or none is named."""
+    address = get_current_settings().api.url
+    try:
+        if address:
+            requests.get(f"{address}/health", timeout=ANSWER_WITHIN_S).raise_for_status()
+    except requests.RequestException:
+        return (
+            f"No Prefect server answers at {address}, which PREFECT_API_URL or Prefect's profile names. Start it "
+            "(prefect server start), or do without: env -u PREFECT_API_URL PREFECT_PROFILE=ephemeral make run"
+        )
+    return ""
+
+
 def main() -> int:
     """Run the flow and print what came out; the exit status."""
     # Prefect's own server, if this run started one, is ended as Python exits, which SIGTERM alone does not let it do.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     console = Console()
-    state = training(return_state=True)
+    silent = unreachable()
+    if silent:
+        console.print(silent, highlight=False, soft_wrap=True, markup=False)
+        return 1
+    try:
+        state = training(return_state=True)
+    except KeyboardInterrupt:
+        console.print("Interrupted. The next run goes on where this one stood; training after its last whole epoch.")
+        return 130
     if not state.is_completed():
         console.print(f"[bold red]Not finished.[/] {escape(state.message or '')}", highlight=False, soft_wrap=True)
         return 1

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,12 +16,16 @@ from prefect.client.schemas.objects import State
 from prefect.futures import as_completed
 from prefect.states import Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from flows import stages
 from tasks.errors import ParameterError
 from tasks.params import Experiments
 
 CONNECT_TIMEOUT_S = 5
+QUICK_EPOCHS = 2
 
 
 def task_runner(settings: Experiments) -> TaskRunner[Any]:
@@ -45,13 +49,13 @@ def task_runner(settings: Experiments) -> TaskRunner[Any]:
     return DaskTaskRunner(address=settings.runner)
 
 
-def run(folders: Sequence[Path], settings: Experiments) -> dict[str, str]:
-    """Run every trial; name → why, of those that failed."""
+def run(folders: Mapping[Path, str], settings: Experiments) -> dict[str, str]:
+    """Run the trial of each folder, which has a name; name → why, of those that failed."""
     logger, start, failures = get_run_logger(), time.monotonic(), {}
     threads = max(1, (os.cpu_count() or 1) // settings.at_once)
     futures = {
-        run_trial.with_options(task_run_name=folder.name).submit(str(folder.resolve()), threads): folder.name
-        for folder in folders
+        run_trial.with_options(task_run_name=name).submit(str(folder.resolve()), threads): name
+        for folder, name in folders.items()
     }
     for number, future in enumerate(as_completed(list(futures)), start=1):
         future.wait()
@@ -60,6 +64,32 @@ def run(folders: Sequence[Path], settings: Experiments) -> dict[str, str]:
         left = (time.monotonic() - start) / number * (len(futures) - number)
         logger.info("%d of %d trials done, about %.0f min left", number, len(futures), left / 60)
     return failures
+
+
+def failed(failures: Mapping[str, str]) -> State | None:
+    """The state of a flow some of whose trials failed; none did: nothing."""
+    return Failed(message="; ".join(f"{name}: {reason}" for name, reason in failures.items())) if failures else None
+
+
+def refuse(flow: str, error: Exception) -> int:
+    """Say in one line why a flow is not begun; the exit status."""
+    Console().print(f"{flow}: {error}", highlight=False, soft_wrap=True, markup=False)
+    return 1
+
+
+def finish(state: State, page: Path, columns: Sequence[str]) -> int:
+    """Print these columns of the page's table, and where the page is; the exit status."""
+    console, table = Console(), (stages.ROOT / page).with_suffix(".md")
+    if table.is_file():
+        lines = [line.strip("| ").split(" | ") for line in table.read_text(encoding="utf-8").splitlines()]
+        chosen = [lines[0].index(column) for column in columns]
+        shown = Table(*columns)
+        for line in lines[2:]:
+            shown.add_row(*(line[number] for number in chosen))
+        console.print(shown, f"Page: {page}", sep="\n")
+    if not state.is_completed():
+        console.print(f"[bold red]Not finished.[/] {escape(state.message or '')}", highlight=False, soft_wrap=True)
+    return 0 if state.is_completed() else 1
 
 
 @task(name="trial", cache_policy=NO_CACHE, persist_result=False)

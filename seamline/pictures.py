@@ -38,8 +38,11 @@ def read(path: str | Path) -> NDArray[np.uint8]:
                 raise ValueError(f"{path}: expected at most {LARGEST_PIXELS:,} pixels. Received {picture.size}.")
             picture.seek(0)
             return prepare(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a picture that can be read: {error}") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not a picture that can be read.") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} is not a picture that can be read: {reason}.") from error
 
 
 def prepare(picture: Any) -> NDArray[np.uint8]:

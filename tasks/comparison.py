@@ -35,7 +35,7 @@ def lay_out(settings: Experiments, recipe_folder: Path, normalised: Path, folder
             folder / name,
             Trial(
                 name=name,
-                recipe=recipes.shortened(recipes.load(recipe_folder / f"{name}.yaml"), settings.most_epochs),
+                recipe=recipes.shortened(recipe, settings.most_epochs),
                 normalised=str(normalised),
                 fold=None,
                 folds=settings.folds,
@@ -44,15 +44,15 @@ def lay_out(settings: Experiments, recipe_folder: Path, normalised: Path, folder
                 precision="auto",
             ),
         )
-        for name in recipes.names(recipe_folder)
+        for name, recipe in recipes.load_all(recipe_folder).items()
     ]
 
 
 def show(folders: Sequence[Path], recipe_folder: Path, target: Path, failures: Mapping[str, str]) -> Table:
     """Write the page of the results that there are; its table."""
     results = experiment.results(folders)
-    published = {name: recipes.load(recipe_folder / f"{name}.yaml").published for name in recipes.names(recipe_folder)}
-    table = Table(HEADINGS, [_row(result, published[result["name"]]) for result in results])
+    known = recipes.load_all(recipe_folder)
+    table = Table(HEADINGS, [_row(result, known[result["name"]].published) for result in results])
     lead = f"{len(results)} of {len(folders)} recipes, each trained once with the same seed and measured alike."
     page.write(target, Page("Recipes compared", lead, table, _charts(folders, results), failures))
     return table

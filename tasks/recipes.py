@@ -53,6 +53,15 @@ def load(path: Path) -> Recipe:
         raise ParameterError(f"There is no recipe {path}{_nearest(path)}") from error
 
 
+def load_all(folder: Path) -> dict[str, Recipe]:
+    """Every recipe that there is, by name.
+
+    Raises:
+        ParameterError: one has an unknown, missing or unusable entry.
+    """
+    return {name: load(folder / f"{name}.yaml") for name in names(folder)}
+
+
 def shortened(recipe: Recipe, most_epochs: int) -> Recipe:
     """The recipe, with fewer epochs if it has more."""
     return recipe.model_copy(update={"epochs": min(recipe.epochs, most_epochs)})

@@ -208,4 +208,7 @@ def _table(records: Records, missing: list[str], size_bytes: int) -> str:
         "exported": "; ".join(["no", *missing]) if missing else "yes",
         "page": f"{size_bytes:,} bytes",
     }
-    return "\n".join(["| report | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows.items())]) + "\n"
+    return (
+        "\n".join(["| report | value |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows.items())])
+        + "\n"
+    )

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from flows import stages, summary
+from tests.pipeline import free_port
 
 pytest_plugins = ["tests.pipeline"]
 
@@ -174,6 +175,15 @@ def test_stage_that_failed_is_not_taken_for_done(done):
         list(dvc.reproduce("gate"))
 
     assert (done.root / "data/gate.txt").read_text() == "mended\n"
+
+
+def test_recipe_that_is_not_there_is_answered_with_the_nearest(done):
+    (done.root / "recipes").mkdir()
+    (done.root / "recipes/swift.yaml").touch()
+    edit(done, "dvc.yaml", "    - gate\n", "    - gate\n    - recipes/swoft.yaml:\n")
+
+    with stages.Dvc(done.root) as dvc, pytest.raises(stages.StageFailedError, match=r"not exist; did you mean swift\?"):
+        list(dvc.reproduce("gate"))
 
 
 def test_dvc_that_is_killed_is_one_failed_stage_and_started_again(done):
@@ -348,18 +358,30 @@ def test_stage_that_takes_too_long_is_ended_with_all_its_processes(tiny, server,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_flow_that_is_ended_takes_its_stage_with_it(tiny, server, by):
+@pytest.mark.parametrize(("by", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
+def test_flow_that_is_ended_takes_its_stage_with_it(tiny, server, by, status):
     write(tiny, "gate", ENDLESS)
     process = tiny.start(sys.executable, "-m", "flows.training", PREFECT_API_URL=server)
     pids = pids_of(next(line for line in process.stdout if "gate: processes" in line))
     assert all(map(running, pids))
 
     process.send_signal(by)
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[0]
 
-    assert process.returncode != 0
+    assert process.returncode == status
     assert all_ended(pids)
+    assert "Traceback" not in said
+
+
+def test_server_that_does_not_answer_is_named_with_the_remedy(tiny):
+    address = f"http://127.0.0.1:{free_port()}/api"
+
+    done = tiny.run(sys.executable, "-m", "flows.training", PREFECT_API_URL=address)
+
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"No Prefect server answers at {address}")
+    assert "PREFECT_PROFILE=ephemeral make run" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def children(pid):

@@ -93,6 +93,29 @@ def test_broken_recipe_stops_before_anything_is_trained(project, server):
     assert results(project) == {}
 
 
+def validate(project, server, *arguments):
+    return project.run(sys.executable, "-m", "flows.cross_validation", *arguments, PREFECT_API_URL=server)
+
+
+def test_cross_validation_holds_out_every_fold_once(project, server, client):
+    done = validate(project, server, "dense_256", "--quick")
+
+    page = (project.root / "data/experiments/cross-validation/index.html").read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 of 5 trials done" in done.stdout + done.stderr
+    assert re.search(r"dense_256 │ 5 +│ [\d.]+% ", done.stdout)
+    assert "dense_256: accuracy by epoch of 5 folds" in page
+    assert client.read_flow_run(UUID(flow_run(done))).state.is_completed()
+
+
+def test_cross_validation_of_an_unknown_recipe_suggests_the_nearest(project, server):
+    done = validate(project, server, "dense_265")
+
+    assert done.returncode == 1
+    assert "did you mean dense_256?" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_cluster_that_is_not_there_is_named(project, server):
     address = f"tcp://127.0.0.1:{free_port()}"
     project.change({"experiments.runner": address})
