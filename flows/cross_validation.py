@@ -16,17 +16,19 @@ from tasks import cross_validation as work
 from tasks import params, recipes
 from tasks.errors import PipelineError
 
-PAGE = Path("data/experiments/cross-validation/index.html")
+PAGE, QUICK_PAGE = (
+    Path(f"data/experiments/{name}/index.html") for name in ("cross-validation", "cross-validation-quick")
+)
 
 
 @flow(name="cross-validation", persist_result=False)
-def cross_validation(names: list[str], most_epochs: int) -> State | None:
+def cross_validation(names: list[str], most_epochs: int, page: str) -> State | None:
     """A trial for each fold of each recipe; the table and the page also when some failed."""
-    root = stages.ROOT
+    root, target = stages.ROOT, stages.ROOT / page
     settings = params.load(root / "params.yaml").experiments.model_copy(update={"most_epochs": most_epochs})
-    folders = work.lay_out(settings, names, root / "recipes", root / "data/normalised", (root / PAGE).parent)
+    folders = work.lay_out(settings, names, root / "recipes", root / "data/normalised", target.parent)
     failures = trials.run({path: f"{name}, {path.name}" for name, paths in folders.items() for path in paths}, settings)
-    table = work.show(folders, root / PAGE, failures)
+    table = work.show(folders, target, failures)
     create_markdown_artifact(key="cross-validation", markdown=table.markdown(), description="How much folds differ")
     return trials.failed(failures)
 
@@ -45,9 +47,9 @@ def main(arguments: list[str]) -> int:
         runner = trials.task_runner(numbers.experiments)
     except PipelineError as error:
         return trials.refuse("cross-validation", error)
-    epochs = trials.QUICK_EPOCHS if chosen.quick else numbers.experiments.most_epochs
-    state = cross_validation.with_options(task_runner=runner)(names, epochs, return_state=True)
-    return trials.finish(state, PAGE, work.HEADINGS)
+    epochs, page = (trials.QUICK_EPOCHS, QUICK_PAGE) if chosen.quick else (numbers.experiments.most_epochs, PAGE)
+    state = cross_validation.with_options(task_runner=runner)(names, epochs, str(page), return_state=True)
+    return trials.finish(state, page, work.HEADINGS)
 
 
 if __name__ == "__main__":

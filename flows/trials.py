@@ -83,7 +83,9 @@ def finish(state: State, page: Path, columns: Sequence[str]) -> int:
     if table.is_file():
         lines = [line.strip("| ").split(" | ") for line in table.read_text(encoding="utf-8").splitlines()]
         chosen = [lines[0].index(column) for column in columns]
-        shown = Table(*columns)
+        shown = Table()
+        for number, column in enumerate(columns):
+            shown.add_column(column, justify="right" if number else "left", no_wrap=not number)
         for line in lines[2:]:
             shown.add_row(*(line[number] for number in chosen))
         console.print(shown, f"Page: {page}", sep="\n")

@@ -40,6 +40,7 @@ def _run(folder: Path, trial: Trial) -> dict[str, Any]:
     key = train.key_of([trial.model_dump(exclude={"name"}), stats])
     if (folder / RESULT).is_file() and (found := read_json(folder / RESULT))["key"] == key:
         return dict(found)
+    (folder / RESULT).unlink(missing_ok=True)  # of another trial: not to be taken for this one's if this one fails
     fitted, held_out = _halves(trial, normalised)
     precision = train.set_up(trial.precision, trial.seed)
     model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])

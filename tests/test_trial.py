@@ -65,6 +65,16 @@ def test_trial_that_has_changed_is_run_again(laid_out):
     assert second["key"] != first["key"]
 
 
+def test_trial_that_has_changed_and_fails_leaves_no_result_of_the_former(laid_out):
+    folder = laid_out()
+    trial.run(folder)
+
+    with pytest.raises(ParameterError):
+        trial.run(laid_out({"model": "residul"}))
+
+    assert not (folder / RESULT).exists()
+
+
 def test_test_images_are_left_alone_unless_asked_for(laid_out, normalised):
     (normalised / "test-images.npy").unlink()
 

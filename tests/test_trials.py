@@ -100,10 +100,10 @@ def validate(project, server, *arguments):
 def test_cross_validation_holds_out_every_fold_once(project, server, client):
     done = validate(project, server, "dense_256", "--quick")
 
-    page = (project.root / "data/experiments/cross-validation/index.html").read_text()
+    page = (project.root / "data/experiments/cross-validation-quick/index.html").read_text()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 of 5 trials done" in done.stdout + done.stderr
-    assert re.search(r"dense_256 │ 5 +│ [\d.]+% ", done.stdout)
+    assert re.search(r"dense_256 │ +5 │ +[\d.]+% │", done.stdout)
     assert "dense_256: accuracy by epoch of 5 folds" in page
     assert client.read_flow_run(UUID(flow_run(done))).state.is_completed()
 
