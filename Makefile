@@ -55,4 +55,6 @@ $(VENV)/.installed: requirements.lock
 	@awk '/^uv==/ {p=1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/uv.lock
 	@uv pip sync --quiet --compile-bytecode --require-hashes --python $(VENV)/bin/python requirements.lock
+	@[ -n "$$PREFECT_API_URL" ] || { echo "Making the database that Prefect keeps its runs in …"; \
+		prefect --no-prompt server database upgrade --yes >/dev/null || echo "Not made: the first run will try again."; }
 	@touch $@

@@ -153,7 +153,7 @@ def _nearest_recipe(outcome: str, root: Path) -> str:
         return ""
     known = sorted(path.stem for path in (root / "recipes").glob("*.yaml"))
     near = difflib.get_close_matches(found[1], known, n=1) or known
-    return f"; did you mean {' or '.join(near)}?"
+    return f" (did you mean {' or '.join(near)}?)"
 
 
 def _named(stage: str, reason: str) -> str:

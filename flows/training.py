@@ -6,6 +6,7 @@ The chain is dvc.yaml's; here is only policy: who may be tried again, how long a
 Prefect's own caching is off, because DVC knows what is up to date.
 """
 
+import logging
 import signal
 import sys
 from datetime import timedelta
@@ -30,6 +31,16 @@ TIMEOUTS = {"train": timedelta(hours=6)}
 WORTH_A_REPORT = {"gate", "export"}  # when these refuse, everything before them is there to be looked at
 REPORT = "report"
 ANSWER_WITHIN_S = 10
+
+
+def _without_empty_traceback(record: logging.LogRecord) -> bool:
+    """Drop the traceback that Prefect asks for where a state was returned: the log would say `NoneType: None`."""
+    if record.exc_info and record.exc_info[0] is None:
+        record.exc_info = None
+    return True
+
+
+logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
 @flow(name="training", persist_result=False)

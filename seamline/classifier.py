@@ -28,13 +28,16 @@ class Classifier:
 
     Args:
         path: an ONNX file that Seamline exported.
+        threads: that work on one call, ≥ 1; one leaves a kiosk's other cores alone.
 
     Raises:
-        ValueError: it is not a model that Seamline exported.
+        ValueError: it is not a model that Seamline exported, or the threads are fewer than one.
         FileNotFoundError: it is not there.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"Expected at least one thread. Received {threads}.")
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime as ort
 
@@ -44,7 +47,7 @@ class Classifier:
         if path.stat().st_size > LARGEST_BYTES:
             raise ValueError(f"Expected a model of at most {LARGEST_BYTES:,} bytes. Received {path.stat().st_size:,}.")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it burns an idle kiosk's core
         refusals: tuple[type[Exception], ...] = (KeyError, ValueError, RuntimeError, *_ort_errors())
         try:
@@ -94,4 +97,6 @@ def _ort_errors() -> tuple[type[Exception], ...]:
 
 
 def _gist(error: Exception) -> str:
-    return "its metadata names no classes" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+    if isinstance(error, KeyError):
+        return "its metadata names no classes"
+    return " ".join(str(error).split()).rpartition(" : ")[2][:200]  # behind onnxruntime's codes

@@ -10,16 +10,22 @@ import numpy as np
 
 from tasks import metrics, splits, trained
 from tasks.arrays import CLASSES, Labels, Probabilities
-from tasks.files import write_json, write_text
+from tasks.files import write_array, write_json, write_text
 from tasks.params import Evaluate
 
 logger = logging.getLogger(__name__)
 
 
 def run(
-    params: Evaluate, normalised: Path, model_folder: Path, metrics_file: Path, predictions_file: Path, summary: Path
+    params: Evaluate,
+    normalised: Path,
+    model_folder: Path,
+    metrics_file: Path,
+    probabilities_file: Path,
+    predictions_file: Path,
+    summary: Path,
 ) -> None:
-    """Write the metrics, and what was said of each test image."""
+    """Write the metrics, and what was said of each test image: in full for export, in words for people."""
     test = splits.read(normalised, "test")
     model, description = trained.load(model_folder)
     probabilities = trained.probabilities(model, test.images)
@@ -29,6 +35,7 @@ def run(
         "test_data": description["data"]["test"],
     }
     write_json(metrics_file, measured)
+    write_array(probabilities_file, probabilities)
     write_text(predictions_file, predictions_csv(test.labels, probabilities))
     write_text(summary, _table(measured))
     logger.info("evaluate: accuracy %.4f on %s test images", measured["accuracy"], f"{len(test.labels):,}")

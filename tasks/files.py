@@ -4,12 +4,15 @@ The temporary name is fixed (`.tmp.NAME`), so that what a killed run left behind
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tasks.errors import DataError
 
@@ -40,6 +43,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
+
+
+def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """An array as a `.npy` file."""
+    content = io.BytesIO()  # np.save itself overlooks a disk that fills up on the last block
+    np.save(content, array, allow_pickle=False)
+    write_bytes(path, content.getvalue())
 
 
 def write_json(path: Path, content: Any) -> None:

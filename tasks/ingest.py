@@ -114,7 +114,10 @@ def unpack(content: bytes) -> bytes:
 
 def from_web(address: str, params: Ingest) -> bytes:
     """The uncompressed content behind an address; what arrives of a broken transfer is thrown away."""
-    retries = Retry(params.attempts - 1, backoff_factor=0.5, status_forcelist=RETRIED, respect_retry_after_header=False)
+    # Who does not even answer the call is left for the next source; the flow comes back to all of them later.
+    retries = Retry(
+        params.attempts - 1, connect=0, backoff_factor=0.5, status_forcelist=RETRIED, respect_retry_after_header=False
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with requests.Session() as session, progress_bar(*columns, TimeRemainingColumn()) as progress:
         session.mount("https://", HTTPAdapter(max_retries=retries))

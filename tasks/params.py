@@ -175,7 +175,7 @@ def _suggestion(location: tuple[str, ...], schema: type[BaseModel]) -> str:
         schema = _fields(schema)[part].annotation
     known = list(_fields(schema))
     near = difflib.get_close_matches(location[-1], known, n=1)
-    return f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"; known: {', '.join(known)}"
+    return f" (did you mean {'.'.join([*location[:-1], near[0]])}?)" if near else f" (known: {', '.join(known)})"
 
 
 def _fields(schema: type[BaseModel]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def load(path: Path) -> Recipe:
     try:
         return params.read(path, Recipe)
     except FileNotFoundError as error:
-        raise ParameterError(f"There is no recipe {path}{_nearest(path)}") from error
+        raise ParameterError(f"There is no recipe {path}{_nearest(path)}.") from error
 
 
 def load_all(folder: Path) -> dict[str, Recipe]:
@@ -75,7 +75,7 @@ def names(folder: Path) -> list[str]:
 def _nearest(path: Path) -> str:
     known = names(path.parent)
     near = difflib.get_close_matches(path.stem, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}."
+    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
 
 
 def described(recipe: Recipe) -> dict[str, Any]:

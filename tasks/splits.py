@@ -1,21 +1,18 @@
 """The splits on disk: `<name>-images.npy`, `<name>-labels.npy` and what was measured, in one folder."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 
 from tasks.arrays import Split
-from tasks.files import write_bytes
+from tasks.files import write_array
 
 STATS = "stats.json"
 
 
 def write(folder: Path, name: str, split: Split) -> None:
     for kind, array in split._asdict().items():
-        content = io.BytesIO()  # np.save itself overlooks a disk that fills up on the last block
-        np.save(content, array, allow_pickle=False)
-        write_bytes(folder / f"{name}-{kind}.npy", content.getvalue())
+        write_array(folder / f"{name}-{kind}.npy", array)
 
 
 def read(folder: Path, name: str) -> Split:

@@ -23,7 +23,7 @@ from tasks.checkpoint import Checkpoint
 from tasks.errors import ParameterError, TrainingError
 from tasks.files import digest, digest_json, read_json, write_text
 from tasks.params import Train
-from tasks.progress import progress_bar
+from tasks.progress import progress_bar, step_aside
 from tasks.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ def fit(
             for word in trainer.epoch(epoch):
                 text = f"epoch {epoch + 1}/{recipe.epochs} · loss {word.loss:.3f}"
                 _stop_at_nonsense(word.loss, epoch, recipe)
+                progress.start()
                 progress.update(bar, completed=word.step, description=text + _last_accuracy(history))
             with trainer.averaged():
                 fitted = {"loss": round(word.loss, 5), "accuracy": round(word.accuracy, 5)}
@@ -133,6 +134,7 @@ def fit(
             seconds = before + time.perf_counter() - start
             checkpoint.save(checkpoints, key, Checkpoint(epoch + 1, trainer.state(), history, seconds))
             left, accuracy = seconds / word.step * (trainer.steps - word.step), history[-1]["validation_accuracy"]
+            step_aside(progress)
             logger.info("%s · validation %.2f %% · %.0f s, %.0f s left", text, accuracy * 100, seconds, left)
     trainer.finish()
     return Fitted(history, round(before + time.perf_counter() - start, 1))
@@ -142,7 +144,7 @@ def _stop_at_nonsense(loss: float, epoch: int, recipe: Recipe) -> None:
     if not np.isfinite(loss):
         raise TrainingError(
             f"the loss became {loss} in epoch {epoch + 1}. Lower the recipe's rate ({recipe.rate}) or adam_rate "
-            f"({recipe.adam_rate}). The model trained before is in DVC's cache: `dvc checkout`."
+            f"({recipe.adam_rate}). The model trained before is untouched."
         )
 
 

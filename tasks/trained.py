@@ -27,7 +27,7 @@ def build(name: str, size: dict[str, Any], mean: float, deviation: float) -> ker
     """
     if name not in models.MODELS:
         near = difflib.get_close_matches(name, models.MODELS, n=1) or list(models.MODELS)
-        raise ParameterError(f"There is no model {name!r}; did you mean {' or '.join(near)}?")
+        raise ParameterError(f"There is no model {name!r} (did you mean {' or '.join(near)}?).")
     keras.utils.clear_session()  # layers are numbered through a process, and their names go into the files
     try:
         return models.build(name, mean, deviation, **size)

@@ -56,5 +56,5 @@ def test_partial_results_are_shown(folders, tmp_path):
 
 
 def test_recipe_that_is_not_there_is_refused(tmp_path, numbers):
-    with pytest.raises(ParameterError, match=r"swoft\.yaml; did you mean swift\?"):
+    with pytest.raises(ParameterError, match=r"swoft\.yaml \(did you mean swift\?\)"):
         cross_validation.lay_out(numbers.experiments, ["swoft"], RECIPES, tmp_path, tmp_path)

@@ -12,7 +12,7 @@ import seamline
 from tasks import export, probe, splits, trained
 from tasks.arrays import CLASSES, Split
 from tasks.errors import ExportError
-from tasks.files import write_json
+from tasks.files import write_array, write_json
 
 SIZE = {"width": 4, "blocks": 1}
 
@@ -46,14 +46,15 @@ def folder(tmp_path, model, images):
     }
     weights = trained.save(model, tmp_path / "model", provenance)
     splits.write(tmp_path / "normalised", "test", Split(images, np.zeros(len(images), np.uint8)))
+    write_array(tmp_path / "probabilities.npy", trained.probabilities(model, images))
     write_json(tmp_path / "metrics.json", {"accuracy": 0.9})
     write_json(tmp_path / "verdict.json", {"passed": True, "weights": weights})
     return tmp_path
 
 
 def run(numbers, folder):
-    names = ("normalised", "model", "metrics.json", "verdict.json", "exports/model.onnx", "export.json", "export.md")
-    export.run(numbers.export, *(folder / name for name in names))
+    read = ("normalised", "model", "metrics.json", "verdict.json", "probabilities.npy")
+    export.run(numbers.export, *(folder / name for name in (*read, "exports/model.onnx", "export.json", "export.md")))
     return json.loads((folder / "export.json").read_text())
 
 
@@ -133,6 +134,15 @@ def test_one_perturbed_weight_publishes_nothing(numbers, folder, monkeypatch):
     assert (folder / "exports/model.onnx").read_bytes() == b"the one before"
     assert json.loads((folder / "export.json").read_text())["published"] is False
     assert "not published" in (folder / "export.md").read_text()
+
+
+def test_what_evaluate_measured_is_what_the_file_must_say(numbers, folder, model, images):
+    write_array(folder / "probabilities.npy", trained.probabilities(model, images[::-1]))  # of other images
+
+    with pytest.raises(ExportError, match="nothing published: Keras and ONNX differ by"):
+        run(numbers, folder)
+
+    assert not (folder / "exports").exists()
 
 
 @pytest.mark.parametrize(

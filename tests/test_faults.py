@@ -234,3 +234,13 @@ def test_whole_run_after_a_kill_in_training_ends_well(finished, strace):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert finished.dvc("status") == CLEAN
+
+
+def test_a_misspelt_recipe_loses_no_model(finished):
+    before = finished.outputs()
+    finished.change({"train.recipe": "swoft"})
+
+    done = walked(finished, "train")
+
+    assert "'recipes/swoft.yaml' does not exist (did you mean swift?)" in failure(done)
+    assert finished.outputs() == before

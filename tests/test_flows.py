@@ -182,7 +182,10 @@ def test_recipe_that_is_not_there_is_answered_with_the_nearest(done):
     (done.root / "recipes/swift.yaml").touch()
     edit(done, "dvc.yaml", "    - gate\n", "    - gate\n    - recipes/swoft.yaml:\n")
 
-    with stages.Dvc(done.root) as dvc, pytest.raises(stages.StageFailedError, match=r"not exist; did you mean swift\?"):
+    with (
+        stages.Dvc(done.root) as dvc,
+        pytest.raises(stages.StageFailedError, match=r"not exist \(did you mean swift\?\)"),
+    ):
         list(dvc.reproduce("gate"))
 
 

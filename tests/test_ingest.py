@@ -352,6 +352,18 @@ def test_source_that_refuses_connections_cannot_be_reached(refused, monkeypatch)
         assert f"{ingest.ZALANDO}: {IMAGES}: cannot be reached; " in refused()
 
 
+def test_source_that_refuses_connections_is_not_waited_for(refused, params, monkeypatch):
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(ingest, "ZALANDO", f"https://127.0.0.1:{closed.getsockname()[1]}")
+
+        refused(params.model_copy(update={"attempts": 5}))
+
+    assert slept == []
+
+
 def test_source_that_no_one_vouches_for_is_not_trusted(files, offer, refused, monkeypatch):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     offer("zalando", files)

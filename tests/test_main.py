@@ -134,7 +134,7 @@ def test_unusable_parameter_is_one_line_and_exit_status_1(run_stage, project):
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout == (
         "gate: params.yaml: gate.min_accuracy is missing; "
-        "gate.min_acuracy is not a parameter; did you mean gate.min_accuracy?.\n"
+        "gate.min_acuracy is not a parameter (did you mean gate.min_accuracy?).\n"
     )
 
 

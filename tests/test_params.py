@@ -93,12 +93,12 @@ def test_section_is_the_one_of_the_stage(numbers, content, stage):
             "train.precision is 'float16', expected 'auto', 'float32' or 'bfloat16'",
             id="choice",
         ),
-        pytest.param("train", "lr", 1, "train.lr is not a parameter; known: recipe, precision, seed", id="unknown"),
+        pytest.param("train", "lr", 1, "train.lr is not a parameter (known: recipe, precision, seed)", id="unknown"),
         pytest.param(
             "ingest",
             "attempt",
             1,
-            "ingest.attempt is not a parameter; did you mean ingest.attempts?",
+            "ingest.attempt is not a parameter (did you mean ingest.attempts?)",
             id="misspelt in a section",
         ),
     ],
@@ -134,9 +134,9 @@ def test_load_names_the_missing_section(content, refusal, section):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        pytest.param("trian", "trian is not a parameter; did you mean train?", id="misspelt"),
-        pytest.param("validate_", "validate_ is not a parameter; did you mean validate?", id="our name for a section"),
-        pytest.param("zzz", "zzz is not a parameter; known: ingest, validate, normalise", id="nothing near"),
+        pytest.param("trian", "trian is not a parameter (did you mean train?)", id="misspelt"),
+        pytest.param("validate_", "validate_ is not a parameter (did you mean validate?)", id="our name for a section"),
+        pytest.param("zzz", "zzz is not a parameter (known: ingest, validate, normalise", id="nothing near"),
     ],
 )
 def test_load_refuses_an_unknown_section(content, refusal, name, said):

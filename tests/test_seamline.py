@@ -74,6 +74,19 @@ def test_probabilities_sum_to_1_whatever_the_number(classifier, count):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+def test_threads_change_nothing_but_the_time(classifier, model_file):
+    images = np.random.default_rng(2).integers(0, 256, (600, 28, 28), dtype=np.uint8)
+
+    two = seamline.Classifier(model_file, threads=2)
+
+    np.testing.assert_allclose(two.probabilities(images), classifier.probabilities(images), atol=1e-6)
+
+
+def test_no_threads_are_refused(model_file):
+    with pytest.raises(ValueError, match="at least one thread. Received 0"):
+        seamline.Classifier(model_file, threads=0)
+
+
 @pytest.mark.parametrize(
     "images",
     [
@@ -92,8 +105,10 @@ def test_other_arrays_are_refused(classifier, images):
 def test_what_is_no_model_is_refused(tmp_path, content):
     (tmp_path / "model.onnx").write_bytes(content)
 
-    with pytest.raises(ValueError, match="is not a model that Seamline exported"):
+    with pytest.raises(ValueError, match="is not a model that Seamline exported: ") as refusal:
         seamline.Classifier(tmp_path / "model.onnx")
+
+    assert "ONNXRuntimeError" not in str(refusal.value)
 
 
 def test_a_model_without_our_metadata_is_refused(tmp_path, model_file):

@@ -100,7 +100,7 @@ def test_a_batch_larger_than_the_data_is_refused(run):
 
 
 def test_an_unknown_model_is_refused_with_the_nearest(run):
-    with pytest.raises(ParameterError, match=r"no model 'residul'; did you mean residual\?"):
+    with pytest.raises(ParameterError, match=r"no model 'residul' \(did you mean residual\?\)"):
         run(model="residul")
 
 

@@ -127,7 +127,7 @@ def test_trial_runs_as_a_command_of_its_own(laid_out):
     done = subprocess.run([*command[:-1], str(laid_out())], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (refused.returncode, refused.stderr) == (1, "")
-    assert refused.stdout.splitlines()[-1].startswith("trial: There is no model 'residul'; did you mean residual?")
+    assert refused.stdout.splitlines()[-1].startswith("trial: There is no model 'residul' (did you mean residual?)")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / RESULT).is_file()
 

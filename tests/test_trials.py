@@ -88,7 +88,7 @@ def test_broken_recipe_stops_before_anything_is_trained(project, server):
     done = compare(project, server, "--quick")
 
     assert done.returncode == 1
-    assert "epoch is not a parameter; did you mean epochs?" in done.stdout + done.stderr
+    assert "epoch is not a parameter (did you mean epochs?)" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert results(project) == {}
 
