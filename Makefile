@@ -1,4 +1,4 @@
-# install · run · test · check · compare · folds · bench · lock: short, and the same commands that .ci/run calls.
+# install · run · test · check · compare · folds · tune · bench · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check compare folds bench lock clean
+.PHONY: help install run test check compare folds tune bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,6 +35,10 @@ compare: $(VENV)/.installed ## train every recipe alike → data/experiments/com
 folds: $(VENV)/.installed ## cross-validate: make folds RECIPES="swift baseline" → data/experiments/cross-validation/index.html
 	@dvc repro --quiet normalise
 	@python -m flows.cross_validation $(RECIPES) $(QUICK)
+
+tune: $(VENV)/.installed ## search for better numbers: make tune RECIPE=tuned_two_conv [TRIALS=30] [WRITE=name of the winner's recipe]
+	@dvc repro --quiet normalise
+	@python -m flows.tuning $(RECIPE) $(if $(TRIALS),--trials $(TRIALS)) $(if $(WRITE),--write $(WRITE)) $(QUICK)
 
 bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
 	@python -m benchmarks.pipeline

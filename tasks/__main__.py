@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tasks import params
 from tasks.errors import PipelineError
@@ -151,5 +151,15 @@ def _worded(error: OSError) -> str:
     return f"{where}{error.strerror or error}. {remedy}"
 
 
+def _end(status: int) -> NoReturn:
+    """End at once: what Python tears down of TensorFlow in 0.9 s and of Great Expectations in 0.6 s, the kernel does.
+
+    Every file is written and synced by then (tasks/files.py); mypy ends likewise.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

@@ -26,21 +26,24 @@ def augmenter(images: Images, recipe: Recipe, seed: int) -> Callable[[Any, Any],
         seed: of every draw, with the number of the step.
 
     Returns:
-        (indices (b,) int32, step () int32) → (b, 28, 28) uint8.
+        (indices (b,) int32, step () int32) → (b, 28, 28) uint8, and which are mirrored, (b,) int32 of 0 and 1.
     """
     gather = _gatherer(images, recipe)
 
-    def images_at(indices: Any, step: Any) -> Any:
+    def images_at(indices: Any, step: Any) -> tuple[Any, Any]:
         def draw(what: int, shape: tuple[Any, ...], low: Any, high: Any, dtype: Any = tf.float32) -> Any:
             return tf.random.stateless_uniform(shape, tf.stack([seed + (what << 16), step]), low, high, dtype)
 
-        found = gather(indices, draw)
-        return _erased(found, recipe.erase, draw) if recipe.erase else found
+        mirrored = (
+            draw(FLIPS, (tf.size(indices), 1), 0, 2, tf.int32) if recipe.flip else tf.zeros_like(indices)[:, None]
+        )
+        found = gather(indices, mirrored, draw)
+        return _erased(found, recipe.erase, draw) if recipe.erase else found, mirrored[:, 0]
 
     return images_at
 
 
-def _gatherer(images: Images, recipe: Recipe) -> Callable[[Any, Any], Any]:
+def _gatherer(images: Images, recipe: Recipe) -> Callable[[Any, Any, Any], Any]:
     """One gather shifts and flips: the images stand padded in memory, and each pixel of the result is looked up."""
     shift, flip = recipe.shift, recipe.flip
     width = SIDE + 2 * shift
@@ -48,14 +51,14 @@ def _gatherer(images: Images, recipe: Recipe) -> Callable[[Any, Any], Any]:
     whole = tf.constant(images)
     line = tf.range(SIDE)
 
-    def gather(indices: Any, draw: Any) -> Any:
+    def gather(indices: Any, mirrored: Any, draw: Any) -> Any:
         if not shift and not flip:
             return tf.gather(whole, indices)
         shape = (tf.size(indices), 1)
         moves = draw(MOVES, (2, *shape), 0, 2 * shift + 1, tf.int32)
         columns = line + tf.zeros(shape, tf.int32)
         if flip:
-            columns = tf.where(draw(FLIPS, shape, 0, 2, tf.int32) == 1, SIDE - 1 - line, line)
+            columns = tf.where(mirrored == 1, SIDE - 1 - line, line)
         rows, columns = (line + moves[0]) * width, columns + moves[1]
         return tf.gather(padded, (indices * width * width)[:, None, None] + rows[:, :, None] + columns[:, None, :])
 

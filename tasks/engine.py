@@ -6,11 +6,12 @@ Keras's `fit` costs Python time at every step, which on so small a net is a good
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from tasks.arrays import Split
 from tasks.augment import augmenter
@@ -19,6 +20,9 @@ from tasks.recipes import Recipe
 STEPS_PER_CALL = 30
 STEPS_PER_AVERAGING = 8
 WARM_UP = 0.1  # share of all steps
+
+
+Lessons: TypeAlias = NDArray[np.float32]  # a teacher's logits, (2, n, 10): of each image, and of its mirror image
 
 
 class Progress(NamedTuple):
@@ -35,7 +39,9 @@ class Trainer:
     ends as it would have.
     """
 
-    def __init__(self, model: keras.Model, train: Split, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, model: keras.Model, train: Split, recipe: Recipe, seed: int, lessons: Lessons | None = None
+    ) -> None:
         """`model`: uint8 (n, 28, 28) → logits (n, 10), trained in place; `train`: n ≥ recipe.batch images."""
         self.steps_per_epoch = len(train.labels) // recipe.batch
         self.steps = self.steps_per_epoch * recipe.epochs
@@ -43,7 +49,10 @@ class Trainer:
         self._optimiser = optimiser(recipe, self.steps)
         self._optimiser.build(model.trainable_variables)
         self._averages = [tf.Variable(variable.value) for variable in model.trainable_variables]
-        self._run = _compiled(model, self._optimiser, self._averages, train, recipe, seed)
+        loss = _loss(train, recipe, lessons)
+        self._run = _compiled(
+            model, self._optimiser, self._averages, augmenter(train.images, recipe, seed), loss, recipe
+        )
 
     def epoch(self, number: int) -> Iterator[Progress]:
         """Train for one epoch (from 0), giving word after every few steps."""
@@ -113,6 +122,29 @@ def optimiser(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     )
 
 
+def _loss(train: Split, recipe: Recipe, lessons: Lessons | None) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """(logits (b, 10), indices (b,), which are mirrored (b,)) → mean loss in nats, and which are right, (b,) bool.
+
+    Cross-entropy with smoothed labels; with a teacher also with its answers, both softened by the temperature
+    (https://arxiv.org/abs/1503.02531, section 2).
+    """
+    labels, smoothing, teacher = tf.constant(train.labels.astype(np.int32)), recipe.label_smoothing, recipe.teacher
+    answers = tf.constant(lessons) if teacher else None
+
+    def loss_of(logits: Any, indices: Any, mirrored: Any) -> tuple[Any, Any]:
+        truth = tf.gather(labels, indices)
+        targets = tf.one_hot(truth, 10) * (1 - smoothing) + smoothing / 10
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+        if teacher:
+            heat = teacher.temperature
+            said = tf.nn.softmax(tf.gather_nd(answers, tf.stack([mirrored, indices], axis=1)) / heat)
+            distance = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(said, logits / heat))
+            loss = (1 - teacher.share) * loss + teacher.share * heat**2 * distance
+        return loss, tf.argmax(logits, axis=1, output_type=tf.int32) == truth
+
+    return loss_of
+
+
 def _assign(variables: list[Any], values: list[Any]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
@@ -122,28 +154,22 @@ def _compiled(
     model: keras.Model,
     optimiser: keras.optimizers.Optimizer,
     averages: list[Any],
-    train: Split,
+    images_at: Callable[[Any, Any], tuple[Any, Any]],
+    loss_of: Callable[[Any, Any, Any], tuple[Any, Any]],
     recipe: Recipe,
-    seed: int,
 ) -> Callable[[Any, Any], Any]:
     """(indices (steps, batch) int32, number of the first step) → sums over the steps of loss and accuracy, (2,)."""
     variables = model.trainable_variables
-    labels = tf.constant(train.labels.astype(np.int32))
-    images_at = augmenter(train.images, recipe, seed)
-    smoothing = recipe.label_smoothing
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.int32)])
     def run(batches: Any, first_step: Any) -> Any:
         sums = tf.zeros(2)
         for offset in tf.range(tf.shape(batches)[0]):
             step, indices = first_step + offset, batches[offset]
-            truth = tf.gather(labels, indices)
-            targets = tf.one_hot(truth, 10) * (1 - smoothing) + smoothing / 10
+            images, mirrored = images_at(indices, step)
             with tf.GradientTape() as tape:
-                logits = tf.cast(model(images_at(indices, step), training=True), tf.float32)
-                loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+                loss, right = loss_of(tf.cast(model(images, training=True), tf.float32), indices, mirrored)
             optimiser.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
-            right = tf.argmax(logits, axis=1, output_type=tf.int32) == truth
             sums += tf.stack([loss, tf.reduce_mean(tf.cast(right, tf.float32))])
             if step % STEPS_PER_AVERAGING == STEPS_PER_AVERAGING - 1:
                 kept = tf.minimum(recipe.averaging, tf.cast(step, tf.float32) / tf.cast(step + 80, tf.float32))

@@ -14,6 +14,14 @@ from tasks.recipes import Recipe
 TRIAL, RESULT, HISTORY, MODEL = "trial.json", "result.json", "history.csv", "model.onnx"
 
 
+class Study(Section):
+    """Which trial of Optuna's this is; tasks/tuning.py knows where it keeps them."""
+
+    folder: str  # of its trials
+    name: str
+    number: int  # from 0
+
+
 class Trial(Section):
     """What is to be trained, and on what it is measured."""
 
@@ -25,6 +33,7 @@ class Trial(Section):
     test: bool  # measured on the test images, too
     seed: Seed
     precision: str
+    study: Study | None = None  # told of every epoch, and may end the trial
 
 
 def lay_out(folder: Path, trial: Trial) -> Path:

@@ -80,11 +80,12 @@ class Report(Section):
 
 
 class Experiments(Section):
-    """Of comparison and cross-validation; no stage of the pipeline."""
+    """Of comparison, cross-validation and tuning; no stages of the pipeline."""
 
     runner: str
     at_once: Annotated[int, Field(ge=1, le=256)]
     folds: Annotated[int, Field(ge=2, le=100)]
+    trials: Count
     most_epochs: Count
     seed: Seed
 
@@ -170,9 +171,12 @@ def _sentence(fault: dict[str, Any], schema: type[BaseModel]) -> str:
 
 
 def _suggestion(location: tuple[str, ...], schema: type[BaseModel]) -> str:
-    """The parameter that was probably meant."""
+    """The parameter that was probably meant; nothing where names are free."""
     for part in location[:-1]:
-        schema = _fields(schema)[part].annotation
+        annotation = _fields(schema)[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        schema = annotation
     known = list(_fields(schema))
     near = difflib.get_close_matches(location[-1], known, n=1)
     return f" (did you mean {'.'.join([*location[:-1], near[0]])}?)" if near else f" (known: {', '.join(known)})"

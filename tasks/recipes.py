@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tasks import params
 from tasks.errors import ParameterError
@@ -21,8 +21,40 @@ class Published(Section):
     test: Share | None
 
 
+class Range(Section):
+    """Numbers that a search may choose from: whole ones if both ends are."""
+
+    low: int | float
+    high: int | float
+    step: int | float | None = None
+    log: bool = False  # small numbers as often as large ones
+
+    @model_validator(mode="after")
+    def _ends_are_in_order(self) -> "Range":
+        if not self.low < self.high:
+            raise ValueError(f"low must lie below high ({self.high})")
+        if self.log and (self.step or self.low <= 0):
+            raise ValueError("log needs a low above 0, and no step")
+        return self
+
+
+Choices = Annotated[list[Any], Field(min_length=1)]
+Space = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(lambda space: "choices" if isinstance(space, list) else "range"),
+]
+
+
+class Teacher(Section):
+    """A larger net that is trained first, and whose answers this one learns from."""
+
+    share: Share  # of the loss that is the distance from the teacher's answers
+    temperature: Positive  # that both answers are divided by
+    recipe: "Recipe"
+
+
 class Recipe(Section):
-    """How to train one model."""
+    """How to train one model. A teacher and what a search may change are there only in some."""
 
     source: str
     published: Published
@@ -39,6 +71,9 @@ class Recipe(Section):
     flip: bool  # left to right, every other time
     erase: Share  # of the images have noise in a rectangle
     averaging: Annotated[float, Field(ge=0, lt=1)]  # share of the old average kept every 8 steps; 0 = the last weights
+    teacher: Teacher | None = None
+    # A number's dotted name, such as size.filters.0 → what `make tune` tries.
+    search: dict[str, Space] = Field(default_factory=dict)
 
 
 def load(path: Path) -> Recipe:
@@ -79,5 +114,12 @@ def _nearest(path: Path) -> str:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """What the trained weights depend on: the recipe without where it comes from."""
-    return recipe.model_dump(exclude={"source", "published"})
+    """What the trained weights depend on: the recipe without where it comes from and what might be tried."""
+    about = {"source", "published", "search"}
+    own = recipe.model_dump(exclude={*about, "teacher"})
+    if recipe.teacher is None:
+        return own
+    return {
+        **own,
+        "teacher": {**recipe.teacher.model_dump(exclude={"recipe"}), "recipe": described(recipe.teacher.recipe)},
+    }

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 import models
 from tasks.arrays import Images, Probabilities
@@ -53,9 +54,14 @@ def load(folder: Path) -> tuple[keras.Model, dict[str, Any]]:
     return model, description
 
 
+def logits(model: keras.Model, images: Images) -> NDArray[np.float32]:
+    """The model's answers before the softmax: float32 (n, 10)."""
+    parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
+    return np.concatenate([np.asarray(model.predict_on_batch(np.asarray(part)), np.float32) for part in parts])
+
+
 def probabilities(model: keras.Model, images: Images) -> Probabilities:
     """What the model thinks of each image: float32 (n, 10), rows sum to 1."""
-    parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
-    logits = np.concatenate([np.asarray(model.predict_on_batch(np.asarray(part))) for part in parts])
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    answers = logits(model, images)
+    powers = np.exp(answers - answers.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

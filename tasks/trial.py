@@ -2,11 +2,13 @@
 
     python -m tasks trial FOLDER     # reads FOLDER/trial.json, writes FOLDER/result.json and what else it made
 
-A trial that has its result is not run again; one that was killed goes on from its last whole epoch.
+A trial that has its result is not run again; one that was killed goes on from its last whole epoch. What a recipe's
+teacher says is kept beside the data, for all trials.
 """
 
 import fcntl
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,15 @@ import keras
 import numpy as np
 
 import seamline
-from tasks import checkpoint, export, folds, params, splits, train, trained
+from tasks import checkpoint, export, fitting, folds, params, recipes, splits, teacher, trained, tuning
 from tasks.arrays import CLASSES, SIDE, Split
 from tasks.experiment import HISTORY, MODEL, RESULT, TRIAL, Trial
 from tasks.files import read_json, write_bytes, write_json, write_text
 from tasks.recipes import Recipe
+
+logger = logging.getLogger(__name__)
+
+TEACHERS = "teachers"
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -37,27 +43,36 @@ def run(folder: Path) -> dict[str, Any]:
 def _run(folder: Path, trial: Trial) -> dict[str, Any]:
     recipe, normalised = trial.recipe, Path(trial.normalised)
     stats = read_json(normalised / splits.STATS)
-    key = train.key_of([trial.model_dump(exclude={"name"}), stats])
+    about = trial.model_dump(exclude={"name", "recipe", "study"})
+    key = fitting.key_of([about, recipes.described(recipe), stats])
     if (folder / RESULT).is_file() and (found := read_json(folder / RESULT))["key"] == key:
         return dict(found)
     (folder / RESULT).unlink(missing_ok=True)  # of another trial: not to be taken for this one's if this one fails
     fitted, held_out = _halves(trial, normalised)
-    precision = train.set_up(trial.precision, trial.seed)
+    precision = fitting.set_up(trial.precision, trial.seed)
+    lessons = teacher.lessons(recipe, fitted, held_out, stats, trial.seed, normalised.parent / TEACHERS)
     model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
-    done = train.fit(model, fitted, held_out, recipe, trial.seed, folder / "checkpoints", key)
+    watch = tuning.watcher(trial.study, trial.seed)
+    begun = {"key": key, "name": trial.name, "precision": precision}
+    try:
+        done = fitting.fit(model, fitted, held_out, recipe, trial.seed, folder / "checkpoints", key, lessons, watch)
+    except tuning.Pruned as pruned:
+        result = {**begun, "pruned_after": pruned.epochs}
+        write_json(folder / RESULT, result)
+        checkpoint.clear(folder / "checkpoints")
+        logger.info("trial: ended after %d epochs, worse than most", pruned.epochs)
+        return result
     result = {
-        "key": key,
-        "name": trial.name,
-        "precision": precision,
+        **begun,
         "parameters": model.count_params(),
         "multiply_adds": multiply_adds(model),
         "seconds": done.seconds,
-        "train": train.measure(model, fitted),
-        "held_out": train.measure(model, held_out),
-        "test": train.measure(model, splits.read(normalised, "test")) if trial.test else None,
+        "train": fitting.measure(model, fitted),
+        "held_out": fitting.measure(model, held_out),
+        "test": fitting.measure(model, splits.read(normalised, "test")) if trial.test else None,
         **exported(model, recipe, stats, folder / MODEL),
     }
-    write_text(folder / HISTORY, train.as_csv(done.history))
+    write_text(folder / HISTORY, fitting.as_csv(done.history))
     write_json(folder / RESULT, result)
     checkpoint.clear(folder / "checkpoints")
     return result

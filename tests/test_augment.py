@@ -17,7 +17,7 @@ def drawn(images, recipe):
     def draw(indices, step, **changes):
         plain = {"shift": 0, "flip": False, "erase": 0.0}
         images_at = augmenter(images, recipe.model_copy(update=plain | changes), seed=3)
-        return images_at(tf.constant(indices), tf.constant(step)).numpy()
+        return images_at(tf.constant(indices), tf.constant(step))[0].numpy()
 
     return draw
 

@@ -1,10 +1,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import models
 from tasks import engine
 from tasks.arrays import Split
+from tasks.recipes import Teacher
 
 
 def trainer(split, recipe, seed=7):
@@ -116,3 +118,51 @@ def test_an_absurd_rate_gives_a_loss_that_is_no_number(stripes, few):
     losses = [word.loss for epoch in range(2) for word in training.epoch(epoch)]
 
     assert not np.isfinite(losses[-1])
+
+
+def soft(classes):
+    """A teacher's answers, of the images and their mirror images alike: this class, without a doubt."""
+    logits = np.zeros((2, len(classes), 10), np.float32)
+    logits[:, np.arange(len(classes)), classes] = 12.0
+    return logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "believed"), [(1.0, "teacher"), (0.0, "labels")])
+def test_student_learns_from_its_teacher_by_its_share(stripes, few, share, believed):
+    wrong = (stripes.labels + 1) % 10  # the teacher says another class of each
+    teacher = {"share": share, "temperature": 2.0, "recipe": few}
+    recipe = few.model_copy(update={"teacher": Teacher(**teacher), "erase": 0.0, "shift": 0})
+    keras.utils.set_random_seed(7)
+    model = models.build(recipe.model, mean=0.3, deviation=0.3, **recipe.size)
+    training = engine.Trainer(model, stripes, recipe, 7, soft(wrong))
+    for epoch in range(4):
+        for _ in training.epoch(epoch):
+            pass
+    training.finish()
+
+    said = np.asarray(model.predict_on_batch(stripes.images)).argmax(axis=1)
+
+    truth = {"teacher": wrong, "labels": stripes.labels}[believed]
+    assert (said == truth).mean() > 0.5
+
+
+def test_loss_with_a_teacher_known_answer(recipe):
+    split = Split(np.zeros((3, 28, 28), np.uint8), np.array([0, 1, 2], np.uint8))
+    lessons = np.random.default_rng(3).normal(size=(2, 3, 10)).astype(np.float32)
+    teacher = Teacher(share=0.3, temperature=2.0, recipe=recipe)
+    logits, indices, mirrored = np.eye(10, dtype=np.float32)[[4, 1]] * 3, np.array([2, 1]), np.array([1, 0])
+
+    loss_of = engine._loss(split, recipe.model_copy(update={"teacher": teacher, "label_smoothing": 0.0}), lessons)
+    loss, right = loss_of(
+        *(tf.constant(value) for value in (logits, indices.astype(np.int32), mirrored.astype(np.int32)))
+    )
+
+    def log_softmax(values):
+        return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+
+    said = np.exp(log_softmax(lessons[mirrored, indices] / 2))
+    hard = -log_softmax(logits)[np.arange(2), [2, 1]].mean()
+    softened = -(said * log_softmax(logits / 2)).sum(axis=1).mean()
+    assert float(loss) == pytest.approx(0.7 * hard + 0.3 * 4 * softened, rel=1e-5)
+    assert right.numpy().tolist() == [False, True]

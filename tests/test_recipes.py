@@ -77,3 +77,13 @@ def test_where_a_recipe_comes_from_does_not_name_its_training(written):
 
     assert first == recipes.described(recipes.load(written({"source": "a page"})))
     assert first != recipes.described(recipes.load(written({"epochs": 3})))
+
+
+def test_a_teacher_that_is_written_out_is_the_recipe_of_that_name():
+    assert recipes.load(FOLDER / "small.yaml").teacher.recipe == recipes.load(FOLDER / "accurate.yaml")
+
+
+def test_small_is_small():
+    recipe = recipes.load(FOLDER / "small.yaml")
+
+    assert trained.build(recipe.model, recipe.size, mean=0.286, deviation=0.353).count_params() <= 100_000

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tasks import train, trained
+from tasks import fitting, train, trained
 from tasks.arrays import Split
 from tasks.errors import ParameterError, TrainingError
 
@@ -56,7 +56,7 @@ def test_training_again_gives_the_same_weights(run):
 @pytest.mark.parametrize("killed_after", [1, 2])
 def test_killed_training_goes_on_and_ends_as_if_it_had_not_been(run, monkeypatch, killed_after, capsys):
     expected = json.loads((run(epochs=3) / "model/model.json").read_text())["weights"]
-    measure = train.measure
+    measure = fitting.measure
     measured = []
 
     def interrupted(*arguments):
@@ -65,10 +65,10 @@ def test_killed_training_goes_on_and_ends_as_if_it_had_not_been(run, monkeypatch
             raise KeyboardInterrupt
         return measure(*arguments)
 
-    monkeypatch.setattr(train, "measure", interrupted)
+    monkeypatch.setattr(fitting, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(epochs=3)
-    monkeypatch.setattr(train, "measure", measure)
+    monkeypatch.setattr(fitting, "measure", measure)
     folder = run(epochs=3)
 
     assert json.loads((folder / "model/model.json").read_text())["weights"] == expected
@@ -124,7 +124,7 @@ def test_measure_knows_accuracy_and_cross_entropy():
 
     split = Split(np.zeros((4, 28, 28), np.uint8), np.array([0, 0, 0, 1], np.uint8))
 
-    measured = train.measure(Constant(), split)
+    measured = fitting.measure(Constant(), split)
 
     assert measured["accuracy"] == 0.75
     assert measured["loss"] == pytest.approx(-(3 * np.log(0.5) + np.log(0.25)) / 4, abs=1e-5)

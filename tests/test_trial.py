@@ -52,7 +52,7 @@ def test_trial_writes_result_history_and_an_onnx_file_that_says_the_same(laid_ou
 def test_trial_that_is_done_is_not_run_again(laid_out, monkeypatch):
     folder = laid_out()
     first = trial.run(folder)
-    monkeypatch.setattr(trial.train, "fit", None)  # whoever calls it fails
+    monkeypatch.setattr(trial.fitting, "fit", None)  # whoever calls it fails
 
     assert trial.run(folder) == first
 
@@ -83,8 +83,8 @@ def test_test_images_are_left_alone_unless_asked_for(laid_out, normalised):
 
 def test_fold_is_trained_on_all_but_itself(laid_out, monkeypatch):
     seen = []
-    fit = trial.train.fit
-    monkeypatch.setattr(trial.train, "fit", lambda *what: seen.append(what) or fit(*what))
+    fit = trial.fitting.fit
+    monkeypatch.setattr(trial.fitting, "fit", lambda *what: seen.append(what) or fit(*what))
 
     trial.run(laid_out(fold=1, test=False))
 

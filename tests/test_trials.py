@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from flows import trials
+from tasks import recipes, tuning
 from tasks.errors import ParameterError
 from tests.conftest import write_stripes
 from tests.pipeline import FOLDERS, end, free_port, new
@@ -184,3 +185,122 @@ def test_cluster_gives_the_figures_of_this_machine_though_a_worker_is_killed(pro
         name: result["test"] for name, result in here.items()
     }
     assert list((begun / "dense_256/checkpoints").iterdir()) == []
+
+
+SEARCH = "search:\n  rate: [0.01, 0.001]\n  size.filters.0: {low: 4, high: 12, step: 4}\n"
+
+
+@pytest.fixture
+def tunable(project):
+    """A recipe with a search, six epochs of seconds."""
+    path = project.root / "recipes/two_conv.yaml"
+    path.write_text(re.sub(r"epochs: \d+", "epochs: 6", path.read_text()) + SEARCH)
+    return project
+
+
+def tune(project, server, *arguments):
+    return project.run(sys.executable, "-m", "flows.tuning", *arguments, PREFECT_API_URL=server)
+
+
+def told(project, folder="tuning"):
+    """Trial → how it ended, what was tried and what came out, as Optuna has it."""
+    study = tuning.open_study(
+        tuning.storage(project.root / f"data/experiments/{folder}/two_conv"), f"{folder}/two_conv", 7
+    )
+    return {trial.number: (trial.state.name, trial.params, trial.value) for trial in study.get_trials()}
+
+
+def test_tuning_tries_tells_shows_and_writes_the_winner(tunable, server, client):
+    done = tune(tunable, server, "two_conv", "--trials", "3", "--quick", "--write", "mine")
+
+    found = told(tunable, "tuning-quick")
+    best = max(found.values(), key=lambda one: one[2])
+    page = (tunable.root / "data/experiments/tuning-quick/two_conv/index.html").read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [state for state, _, _ in found.values()] == ["COMPLETE"] * 3
+    assert "3 of 3 trials begun, 3 trained to the end, best " in done.stdout + done.stderr
+    assert page.count("<svg") >= 2
+    assert recipes.load(tunable.root / "recipes/mine.yaml").rate == best[1]["rate"]
+    assert client.read_flow_run(UUID(flow_run(done))).state.is_completed()
+
+    again = tune(tunable, server, "two_conv", "--trials", "3", "--quick", "--write", "mine")
+
+    assert again.returncode == 1
+    assert "recipes/mine.yaml is there, and is not overwritten" in again.stdout.replace("\n", "")
+    assert told(tunable, "tuning-quick") == found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        pytest.param(
+            "rate: [0.01", "rats: [0.01", r"rats is not a number of this recipe \(did you mean rate\?\)", id="unknown"
+        ),
+        pytest.param(SEARCH, "", "The recipe has no search", id="none"),
+    ],
+)
+def test_tuning_refuses_before_anything_is_trained(tunable, server, before, after, said):
+    path = tunable.root / "recipes/two_conv.yaml"
+    path.write_text(path.read_text().replace(before, after))
+
+    done = tune(tunable, server, "two_conv")
+
+    assert done.returncode == 1
+    assert re.search(rf"^tuning: recipes/two_conv.yaml: .*{said}", done.stdout, re.MULTILINE), done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list(tunable.root.glob("data/experiments/tuning/*/trial-*"))
+
+
+def test_storage_that_does_not_answer_is_one_line(tunable, server):
+    nobody = f"postgresql+psycopg://kiosk:secret@127.0.0.1:{free_port()}/studies"
+
+    done = tunable.run(
+        sys.executable, "-m", "flows.tuning", "two_conv", PREFECT_API_URL=server, SEAMLINE_STUDIES=nobody
+    )
+
+    assert done.returncode == 1
+    assert re.search(
+        r"^tuning: Optuna's storage postgresql\+psycopg://kiosk:\*\*\*@.* does not answer", done.stdout, re.MULTILINE
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_killed_tuning_loses_no_finished_trial_and_ends_the_interrupted_one(tunable, server):
+    process = tunable.start(sys.executable, "-m", "flows.tuning", "two_conv", "--trials", "3", PREFECT_API_URL=server)
+    folder = tunable.root / "data/experiments/tuning/two_conv"
+    until = time.monotonic() + 120
+    while not list(folder.glob("trial-0001/checkpoints/epoch*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    end(process)
+    process.stdout.close()
+    before, kept = told(tunable), (folder / "trial-0000/result.json").stat().st_mtime_ns
+
+    done = tune(tunable, server, "two_conv", "--trials", "3")
+
+    after = told(tunable)
+    assert [state for state, _, _ in before.values()] == ["COMPLETE", "RUNNING"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "goes on after epoch" in done.stdout + done.stderr
+    assert [state for state, _, _ in after.values()] == ["COMPLETE"] * 3
+    assert after[0] == before[0]
+    assert after[1][1] == before[1][1]
+    assert (folder / "trial-0000/result.json").stat().st_mtime_ns == kept
+
+
+def test_tuning_on_a_cluster_gives_the_figures_of_this_machine_though_a_worker_is_killed(tunable, server, cluster):
+    folder = tunable.root / "data/experiments/tuning/two_conv"
+    process = tunable.start(sys.executable, "-m", "flows.tuning", "two_conv", "--trials", "4", PREFECT_API_URL=server)
+    until = time.monotonic() + 120
+    while not list(folder.glob("*/checkpoints/epoch*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    cluster[1][0].kill()
+
+    said = process.communicate(timeout=240)[0]
+
+    assert process.returncode == 0, said
+    found = told(tunable)
+    assert [state for state, _, _ in found.values()] == ["COMPLETE"] * 4
+    subprocess.run(["rm", "-r", str(folder)], check=True)
+    tunable.change({"experiments.runner": "local"})
+    assert tune(tunable, server, "two_conv", "--trials", "4").returncode == 0
+    assert told(tunable) == found
