@@ -1,4 +1,4 @@
-# install · run · test · check · compare · folds · tune · bench · lock: short, and the same commands that .ci/run calls.
+# install · run · test · check · compare · folds · tune · bench · bench-training · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,10 +10,10 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check compare folds tune bench lock clean
+.PHONY: help install run test check compare folds tune bench bench-training lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 install: $(VENV)/.installed ## the environment alone, in .venv
 
@@ -42,6 +42,12 @@ tune: $(VENV)/.installed ## search for better numbers: make tune RECIPE=tuned_tw
 
 bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
 	@python -m benchmarks.pipeline
+
+bench-training: $(VENV)/.installed ## time swift against plain Keras, PyTorch and the published recipes → benchmarks/training.md (half an hour)
+	@dvc repro --quiet normalise
+	@[ -x .venv-torch/bin/python ] || { $(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install --quiet torch==2.13.0 numpy; } \
+		|| { rm -rf .venv-torch; echo "PyTorch could not be installed: it is left out."; }
+	@python -m benchmarks.training
 
 lock: $(VENV)/.installed ## pin every dependency again, with hashes and without addresses
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

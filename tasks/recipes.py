@@ -98,8 +98,12 @@ def load_all(folder: Path) -> dict[str, Recipe]:
 
 
 def shortened(recipe: Recipe, most_epochs: int) -> Recipe:
-    """The recipe, with fewer epochs if it has more."""
-    return recipe.model_copy(update={"epochs": min(recipe.epochs, most_epochs)})
+    """The recipe, with fewer epochs if it or its teacher has more."""
+    changes: dict[str, Any] = {"epochs": min(recipe.epochs, most_epochs)}
+    if recipe.teacher:
+        taught_by = shortened(recipe.teacher.recipe, most_epochs)
+        changes["teacher"] = recipe.teacher.model_copy(update={"recipe": taught_by})
+    return recipe.model_copy(update=changes)
 
 
 def names(folder: Path) -> list[str]:

@@ -83,6 +83,12 @@ def test_a_teacher_that_is_written_out_is_the_recipe_of_that_name():
     assert recipes.load(FOLDER / "small.yaml").teacher.recipe == recipes.load(FOLDER / "accurate.yaml")
 
 
+def test_shortened_recipe_has_a_shortened_teacher():
+    short = recipes.shortened(recipes.load(FOLDER / "small.yaml"), 2)
+
+    assert (short.epochs, short.teacher.recipe.epochs) == (2, 2)
+
+
 def test_small_is_small():
     recipe = recipes.load(FOLDER / "small.yaml")
 

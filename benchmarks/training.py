@@ -1,0 +1,92 @@
+"""Time swift against what else could be trained: `make bench-training`, about half an hour on two idle cores.
+
+Each contender trains in a process of its own, one after the other in one run, until 90 % of the validation images are
+right: swift; the same net in plain Keras (batch normalisation, float32, `fit`) and in PyTorch; every published recipe.
+Writes benchmarks/training.md. PyTorch is a dependency of this benchmark alone, in an environment of its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks import processor, recipes
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/training.md"
+NORMALISED = ROOT / "data/normalised"
+TORCH = ROOT / ".venv-torch/bin/python"
+GOAL = 0.90  # of the validation images
+OURS = "swift"
+NOT_FOR_TIME = {"accurate", "small"}  # ours, made for accuracy and not for time
+
+
+def main() -> int:
+    """Measure, print and write; exit status 1 if a contender failed."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, command in contenders():
+        print(f"{name} …", flush=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            print(f"{name} failed with exit status {done.returncode}.")
+            return 1
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{name}: {found[name]}", flush=True)
+    text = page(found)
+    RESULTS.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "KERAS_BACKEND": "tensorflow"}
+
+
+def contenders() -> Iterator[tuple[str, list[str]]]:
+    """Name → the command that trains it and prints a line of JSON: images_per_second, seconds (to the goal), epochs."""
+    folder = str(NORMALISED)
+    yield OURS, [sys.executable, "-m", "benchmarks.recipe", OURS, folder, str(GOAL)]
+    yield "the same in plain Keras", [sys.executable, "-m", "benchmarks.plain_keras", folder, str(GOAL)]
+    if TORCH.is_file():
+        yield "the same in PyTorch", [str(TORCH), "-m", "benchmarks.plain_torch", folder, str(GOAL)]
+    for name in recipes.names(ROOT / "recipes"):
+        if name not in {OURS, *NOT_FOR_TIME}:
+            yield name, [sys.executable, "-m", "benchmarks.recipe", name, folder, str(GOAL)]
+
+
+def page(found: dict[str, dict[str, Any]]) -> str:
+    """The results as Markdown, with machine, date and commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    precision = processor.precision("auto", processor.flags(), 0)
+    heading = (
+        f"`make bench-training` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, {os.cpu_count()} "
+        f"cores, {precision}. Seconds until {GOAL:.0%} of the validation images are right, compilation included; each "
+        "is trained once, with its own numbers. Plain Keras and PyTorch: batch normalisation, Adam at 0.001, no "
+        "augmentation, float32.\n"
+    )
+    ours = found[OURS]
+    rows = [_row(name, result, ours) for name, result in found.items()]
+    columns = "| contender | images a second | against swift | seconds to 90 % | against swift | epochs | validation |"
+    return "\n".join(["# Training", "", heading, columns, "|---|---:|---:|---:|---:|---:|---:|", *rows, ""])
+
+
+def _row(name: str, result: dict[str, Any], ours: dict[str, Any]) -> str:
+    speed, seconds = result["images_per_second"], result["seconds"]
+    if seconds is None:
+        took, ratio = "not reached", ""
+    else:
+        took, ratio = f"{seconds:.0f}", f"{seconds / ours['seconds']:.1f} ×" if ours["seconds"] else ""
+    return (
+        f"| {name} | {speed:,.0f} | {speed / ours['images_per_second']:.2f} × | {took} | {ratio} | {result['epochs']} "
+        f"| {result['accuracy']:.2%} |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
