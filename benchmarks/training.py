@@ -21,8 +21,7 @@ RESULTS = ROOT / "benchmarks/training.md"
 NORMALISED = ROOT / "data/normalised"
 TORCH = ROOT / ".venv-torch/bin/python"
 GOAL = 0.90  # of the validation images
-OURS = "swift"
-NOT_FOR_TIME = {"accurate", "small"}  # ours, made for accuracy and not for time
+OURS, OURSELVES = "swift", "Seamline"
 
 
 def main() -> int:
@@ -53,8 +52,8 @@ def contenders() -> Iterator[tuple[str, list[str]]]:
     yield "the same in plain Keras", [sys.executable, "-m", "benchmarks.plain_keras", folder, str(GOAL)]
     if TORCH.is_file():
         yield "the same in PyTorch", [str(TORCH), "-m", "benchmarks.plain_torch", folder, str(GOAL)]
-    for name in recipes.names(ROOT / "recipes"):
-        if name not in {OURS, *NOT_FOR_TIME}:
+    for name, recipe in recipes.load_all(ROOT / "recipes").items():
+        if not recipe.source.startswith(OURSELVES):
             yield name, [sys.executable, "-m", "benchmarks.recipe", name, folder, str(GOAL)]
 
 

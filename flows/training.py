@@ -6,7 +6,6 @@ The chain is dvc.yaml's; here is only policy: who may be tried again, how long a
 Prefect's own caching is off, because DVC knows what is up to date.
 """
 
-import logging
 import signal
 import sys
 from datetime import timedelta
@@ -18,11 +17,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import task_run
 from prefect.settings import get_current_settings
-from prefect.states import Failed
 from rich.console import Console
 from rich.markup import escape
 
 from flows import stages, summary
+from flows.refusals import refused
 
 RETRIES = {"ingest": 1}  # it alone has a network; its own requests are repeated, too
 RETRY_DELAY_S = 10
@@ -31,16 +30,6 @@ TIMEOUTS = {"train": timedelta(hours=6)}
 WORTH_A_REPORT = {"gate", "export"}  # when these refuse, everything before them is there to be looked at
 REPORT = "report"
 ANSWER_WITHIN_S = 10
-
-
-def _without_empty_traceback(record: logging.LogRecord) -> bool:
-    """Drop the traceback that Prefect asks for where a state was returned: the log would say `NoneType: None`."""
-    if record.exc_info and record.exc_info[0] is None:
-        record.exc_info = None
-    return True
-
-
-logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 
 @flow(name="training", persist_result=False)
@@ -52,7 +41,7 @@ def training() -> State | None:
             if not state.is_completed():
                 if name in WORTH_A_REPORT:
                     report_refusal()
-                return Failed(message=state.message)
+                return refused(state.message or "no reason given")
     create_markdown_artifact(key="result", markdown=summary.markdown(stages.ROOT), description="What came out")
     return None
 
@@ -81,7 +70,7 @@ def bring_up_to_date(name: str, dvc: stages.Dvc) -> State | None:
     except stages.StageFailedError as error:
         if task_run.run_count <= RETRIES.get(name, 0):
             raise
-        return Failed(message=str(error))
+        return refused(str(error))
     finally:
         _show(name)
     return None

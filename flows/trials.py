@@ -14,13 +14,13 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import as_completed
-from prefect.states import Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from flows import stages
+from flows.refusals import refused
 from tasks.errors import ParameterError
 from tasks.params import Experiments
 
@@ -68,7 +68,7 @@ def run(folders: Mapping[Path, str], settings: Experiments) -> dict[str, str]:
 
 def failed(failures: Mapping[str, str]) -> State | None:
     """The state of a flow some of whose trials failed; none did: nothing."""
-    return Failed(message="; ".join(f"{name}: {reason}" for name, reason in failures.items())) if failures else None
+    return refused("; ".join(f"{name}: {reason}" for name, reason in failures.items())) if failures else None
 
 
 def refuse(flow: str, error: Exception) -> int:
@@ -117,4 +117,4 @@ def run_trial(folder: str, threads: int) -> State | None:
         finally:
             if process.poll() is None:
                 process.terminate()
-    return Failed(message=last or f"exit status {process.returncode}") if process.returncode else None
+    return refused(last or f"exit status {process.returncode}") if process.returncode else None

@@ -34,7 +34,6 @@ OPSET, IR = 17, 8  # onnxruntime 1.14 reads no later IR
 PROBE_IMAGES = 64
 PROBE_TIMEOUT_S = 120
 LATENCY_RUNS = 300
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
@@ -55,10 +54,11 @@ def run(
     test = splits.read(normalised, "test")
     content = convert(model, metadata(description, metrics))
     expected = np.load(probabilities_file, allow_pickle=False)
+    cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch:
         candidate = Path(scratch) / "model.onnx"
         candidate.write_bytes(content)
-        found = compare(seamline.Classifier(candidate, threads=CORES).probabilities(test.images), expected)
+        found = compare(seamline.Classifier(candidate, threads=cores).probabilities(test.images), expected)
         reasons = disagreements(found, params.max_difference) or alone(candidate, test.images, expected, params)
         found["latency_us"] = latency_us(seamline.Classifier(candidate), test.images[:1])
     found |= {"bytes": len(content), "weights": description["weights"], "published": not reasons, "reasons": reasons}

@@ -3,6 +3,7 @@
 The temporary name is fixed (`.tmp.NAME`), so that what a killed run left behind is overwritten by the next one.
 """
 
+import fcntl
 import hashlib
 import io
 import json
@@ -34,6 +35,22 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """One process at a time in a folder, which is made if it is absent; the lock ends with its process.
+
+    Raises:
+        DataError: another process has it, and it is not waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{folder} is in use by another run. Wait for its end, or end it.") from error
+        yield
 
 
 def write_bytes(path: Path, content: bytes) -> None:

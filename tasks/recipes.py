@@ -7,7 +7,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from tasks import params
 from tasks.errors import ParameterError
@@ -35,10 +35,19 @@ class Range(Section):
             raise ValueError(f"low must lie below high ({self.high})")
         if self.log and (self.step or self.low <= 0):
             raise ValueError("log needs a low above 0, and no step")
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        if self.step is not None and not (self.step > 0 and (isinstance(self.step, int) or not whole)):
+            raise ValueError("step must lie above 0, and be whole where low and high are")
         return self
 
 
-Choices = Annotated[list[Any], Field(min_length=1)]
+def _plain(choices: list[Any]) -> list[Any]:
+    if not choices or any(not isinstance(choice, int | float | str) for choice in choices):
+        raise ValueError("numbers or words, at least one")
+    return choices
+
+
+Choices = Annotated[list[Any], AfterValidator(_plain)]
 Space = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
     Discriminator(lambda space: "choices" if isinstance(space, list) else "range"),
@@ -51,6 +60,12 @@ class Teacher(Section):
     share: Share  # of the loss that is the distance from the teacher's answers
     temperature: Positive  # that both answers are divided by
     recipe: "Recipe"
+
+    @model_validator(mode="after")
+    def _teacher_has_none(self) -> "Teacher":
+        if self.recipe.teacher:
+            raise ValueError("a recipe without a teacher of its own")
+        return self
 
 
 class Recipe(Section):

@@ -14,7 +14,7 @@ import numpy as np
 from tasks import checkpoint, fitting, recipes, trained
 from tasks.arrays import Split
 from tasks.engine import Lessons
-from tasks.files import digest, write_array
+from tasks.files import digest, lock, write_array
 from tasks.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,13 @@ def lessons(
     key = fitting.key_of(
         [recipes.described(recipe), stats, seed, model.dtype_policy.name, digest(train.images.tobytes())]
     )
-    file = folder / f"{key[:16]}.npy"
-    if not file.is_file():
-        logger.info("train: the teacher first, %s parameters", f"{model.count_params():,}")
-        fitting.fit(model, train, validation, recipe, seed, folder / key[:16], key)
-        write_array(
-            file, np.stack([trained.logits(model, train.images), trained.logits(model, train.images[:, :, ::-1])])
-        )
-        checkpoint.clear(folder / key[:16])
-        logger.info(
-            "train: the teacher has %.2f %% validation accuracy", 100 * fitting.measure(model, validation)["accuracy"]
-        )
+    own, file = folder / key[:16], folder / f"{key[:16]}.npy"
+    with lock(own):
+        if not file.is_file():
+            logger.info("train: the teacher first, %s parameters", f"{model.count_params():,}")
+            history = fitting.fit(model, train, validation, recipe, seed, own, key).history
+            mirrored = train.images[:, :, ::-1]
+            write_array(file, np.stack([trained.logits(model, train.images), trained.logits(model, mirrored)]))
+            checkpoint.clear(own)
+            logger.info("train: the teacher has %.2f %% validation accuracy", 100 * history[-1]["validation_accuracy"])
     return np.asarray(np.load(file, allow_pickle=False))

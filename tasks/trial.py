@@ -6,11 +6,8 @@ A trial that has its result is not run again; one that was killed goes on from i
 teacher says is kept beside the data, for all trials.
 """
 
-import fcntl
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,10 @@ import keras
 import numpy as np
 
 import seamline
-from tasks import checkpoint, export, fitting, folds, params, recipes, splits, teacher, trained, tuning
+from tasks import checkpoint, export, fitting, folds, params, recipes, splits, studies, teacher, trained
 from tasks.arrays import CLASSES, SIDE, Split
 from tasks.experiment import HISTORY, MODEL, RESULT, TRIAL, Trial
-from tasks.files import read_json, write_bytes, write_json, write_text
+from tasks.files import lock, read_json, write_bytes, write_json, write_text
 from tasks.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -52,11 +49,11 @@ def _run(folder: Path, trial: Trial) -> dict[str, Any]:
     precision = fitting.set_up(trial.precision, trial.seed)
     lessons = teacher.lessons(recipe, fitted, held_out, stats, trial.seed, normalised.parent / TEACHERS)
     model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
-    watch = tuning.watcher(trial.study, trial.seed)
+    watch = studies.watcher(trial.study, trial.seed, recipe.epochs)
     begun = {"key": key, "name": trial.name, "precision": precision}
     try:
         done = fitting.fit(model, fitted, held_out, recipe, trial.seed, folder / "checkpoints", key, lessons, watch)
-    except tuning.Pruned as pruned:
+    except studies.Pruned as pruned:
         result = {**begun, "pruned_after": pruned.epochs}
         write_json(folder / RESULT, result)
         checkpoint.clear(folder / "checkpoints")
@@ -76,14 +73,6 @@ def _run(folder: Path, trial: Trial) -> dict[str, Any]:
     write_json(folder / RESULT, result)
     checkpoint.clear(folder / "checkpoints")
     return result
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """One process at a time in a folder; the lock ends with its process."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _halves(trial: Trial, normalised: Path) -> tuple[Split, Split]:

@@ -11,36 +11,41 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from optuna.trial import FrozenTrial, TrialState
 
-from tasks import charts, page, tuning
+from tasks import charts, page
+from tasks import tuning as work
 from tasks.page import Page, Table
+from tasks.tuning import Tuning
 
-FEW = 2  # finished trials that a chart needs
+FEW, ENOUGH = 2, 4  # finished trials that a chart needs, and that say which numbers decide
 TOP = 0.75  # the share of the trials that the best quarter begins at
 
 
-def show(study: optuna.Study, recipe: str, target: Path, failures: Mapping[str, str]) -> Table:
+def show(tuning: Tuning, study: optuna.Study, target: Path, failures: Mapping[str, str]) -> Table:
     """Write the page of the trials that there are; its table, the best first."""
-    trials = study.get_trials(deepcopy=False)
-    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    names = sorted({name for trial in trials for name in trial.params})
+    trials, finished, names = study.get_trials(deepcopy=False), work.finished(study), sorted(tuning.recipe.search)
     table = Table(["trial", "validation accuracy", "epochs", *names], [_row(trial, names) for trial in _ranked(trials)])
     pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
     lead = (
-        f"{len(finished)} of {len(trials)} trials of recipes/{recipe}.yaml trained to the end, {pruned} ended early. "
-        "Validation images decide; the test images take no part."
+        f"{len(finished)} of {len(trials)} trials of recipes/{tuning.name}.yaml trained to the end, {pruned} ended "
+        "early. Validation images decide; the test images take no part."
     )
-    page.write(target, Page(f"{recipe}, tuned", lead, table, _charts(study, finished, names), failures))
+    page.write(target, Page(f"{tuning.name}, tuned", lead, table, _charts(study, finished, names), failures))
     return table
 
 
 def _ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Finished ones by accuracy, then the others by how far they came."""
-    return sorted(trials, key=lambda trial: (trial.value is None, -(trial.value or 0), -len(trial.intermediate_values)))
+
+    def place(trial: FrozenTrial) -> tuple[bool, float]:
+        done = trial.state is TrialState.COMPLETE  # what is ended early has a value, too: its last one
+        return not done, -(trial.value or 0) if done else -max(trial.intermediate_values, default=0)
+
+    return sorted(trials, key=place)
 
 
 def _row(trial: FrozenTrial, names: list[str]) -> list[str]:
     words = {TrialState.PRUNED: "ended early", TrialState.FAIL: "failed", TrialState.RUNNING: "not finished"}
-    accuracy = f"{trial.value:.2%}" if trial.value is not None else words[trial.state]
+    accuracy = words.get(trial.state) or f"{trial.value:.2%}"
     epochs = max(trial.intermediate_values, default=0)
     return [str(trial.number), accuracy, str(epochs), *(str(trial.params.get(name, "")) for name in names)]
 
@@ -49,7 +54,7 @@ def _charts(study: optuna.Study, finished: list[FrozenTrial], names: list[str]) 
     if len(finished) < FEW:
         return {}
     drawn = {"Accuracy, trial by trial": history(finished)}
-    decided = tuning.importance(study)
+    decided = optuna.importance.get_param_importances(study) if len(finished) >= ENOUGH else {}
     if decided:
         drawn["Which numbers decide"] = importance(decided)
     return drawn | {"All numbers of a trial, side by side": parallel(finished, names)}

@@ -43,6 +43,15 @@ def test_shifting_and_flipping_gives_a_picture_of_the_same_image(images, drawn, 
             assert any(np.array_equal(found, one) for one in shifted_and_flipped(images[index], shift))
 
 
+def test_it_says_which_are_mirrored(images, recipe):
+    images_at = augmenter(images, recipe.model_copy(update={"shift": 0, "flip": True, "erase": 0.0}), seed=3)
+
+    for step in range(10):
+        found, mirrored = (value.numpy() for value in images_at(tf.constant(range(6)), tf.constant(step)))
+        for image, one, turned in zip(images, found, mirrored, strict=True):
+            np.testing.assert_array_equal(one, image[:, ::-1] if turned else image)
+
+
 def test_flipping_flips_half(images, drawn):
     found = np.concatenate([drawn([0] * 8, step, flip=True) for step in range(50)])
 

@@ -243,4 +243,5 @@ def test_a_misspelt_recipe_loses_no_model(finished):
     done = walked(finished, "train")
 
     assert "'recipes/swoft.yaml' does not exist (did you mean swift?)" in failure(done)
-    assert finished.outputs() == before
+    assert {**before, **finished.outputs()} == before
+    assert set(before) - set(finished.outputs()) == {"data/reports/train.md"}

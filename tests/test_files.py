@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tasks import files
 from tasks.errors import DataError
+from tests.conftest import ROOT
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),
@@ -197,3 +198,17 @@ def test_digest_json_is_of_the_content_and_not_of_the_order(content):
 
     assert files.digest_json(reordered) == files.digest_json(content)
     assert files.digest_json({**content, "one more": json.dumps(content)}) != files.digest_json(content)
+
+
+def test_lock_that_another_process_has_is_refused_if_not_waited_for(tmp_path):
+    held = f"import sys; from pathlib import Path; from tasks import files\nwith files.lock(Path({str(tmp_path)!r})): print(1, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(DataError, match="is in use by another run"), files.lock(tmp_path, wait=False):
+            pass
+        other.kill()
+
+    with files.lock(tmp_path / "made", wait=False):
+        assert (tmp_path / "made").is_dir()

@@ -89,6 +89,14 @@ def test_shortened_recipe_has_a_shortened_teacher():
     assert (short.epochs, short.teacher.recipe.epochs) == (2, 2)
 
 
+def test_a_teacher_of_a_teacher_is_refused(written):
+    small = yaml.safe_load((FOLDER / "small.yaml").read_text())
+    path = written({"teacher": small["teacher"] | {"recipe": small}})
+
+    with pytest.raises(ParameterError, match="teacher is .*expected a recipe without a teacher of its own"):
+        recipes.load(path)
+
+
 def test_small_is_small():
     recipe = recipes.load(FOLDER / "small.yaml")
 

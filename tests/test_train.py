@@ -8,6 +8,7 @@ import yaml
 from tasks import fitting, train, trained
 from tasks.arrays import Split
 from tasks.errors import ParameterError, TrainingError
+from tasks.recipes import Teacher
 
 
 @pytest.fixture
@@ -92,6 +93,21 @@ def test_a_loss_that_is_no_number_stops_training_and_writes_nothing(run, normali
         run(adam_rate=1e30)
 
     assert not (normalised.parent / "model").exists()
+
+
+@pytest.mark.slow
+def test_recipe_with_a_teacher_trains_it_first_and_learns_from_it(run, recipe, caplog):
+    alone = json.loads((run() / "model/model.json").read_text())
+    few = recipe.model_copy(update={"size": {"width": 6, "blocks": 1}, "epochs": 1, "batch": 32})
+
+    with caplog.at_level("INFO"):
+        folder = run(teacher=Teacher(share=0.5, temperature=2.0, recipe=few))
+
+    taught = json.loads((folder / "model/model.json").read_text())
+    assert "train: the teacher first" in caplog.text
+    assert taught["weights"] != alone["weights"]
+    assert taught["parameters"]["train"]["teacher"]["recipe"]["size"] == {"width": 6, "blocks": 1}
+    assert list((folder / "checkpoints/teacher").glob("*.npy"))
 
 
 def test_a_batch_larger_than_the_data_is_refused(run):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import seamline
-from tasks import experiment, splits, trained, trial
+from tasks import experiment, splits, studies, trained, trial
 from tasks.errors import ParameterError
 from tasks.experiment import HISTORY, MODEL, RESULT, Trial
+from tasks.recipes import Teacher
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -141,3 +142,29 @@ def test_second_process_waits_for_the_first_and_finds_its_result(laid_out):
 
     assert [process.returncode for process in both] == [0, 0]
     assert sum(text.count("epoch 3/3") for text in said) == 1, "trained once"
+
+
+def test_trial_that_is_ended_early_has_a_result_that_says_so(laid_out, monkeypatch):
+    def watcher(study, seed, epochs):
+        def watch(row):
+            raise studies.Pruned(row["epoch"])
+
+        return watch
+
+    monkeypatch.setattr(trial.studies, "watcher", watcher)
+    folder = laid_out()
+
+    result = trial.run(folder)
+
+    assert result["pruned_after"] == 1
+    assert json.loads((folder / RESULT).read_text()) == result
+    assert not list((folder / "checkpoints").iterdir())
+    assert trial.run(folder) == result
+
+
+def test_trial_learns_from_its_recipes_teacher(laid_out, normalised, recipe):
+    few = recipe.model_copy(update={"size": {"width": 4, "blocks": 1}, "epochs": 1, "batch": 32})
+
+    trial.run(laid_out({"teacher": Teacher(share=0.5, temperature=2.0, recipe=few)}))
+
+    assert len(list((normalised.parent / "teachers").glob("*.npy"))) == 1
