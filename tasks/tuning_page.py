@@ -54,9 +54,11 @@ def _charts(study: optuna.Study, finished: list[FrozenTrial], names: list[str]) 
     if len(finished) < FEW:
         return {}
     drawn = {"Accuracy, trial by trial": history(finished)}
-    decided = optuna.importance.get_param_importances(study) if len(finished) >= ENOUGH else {}
+    better_half = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5)
+    enough = len(finished) >= ENOUGH
+    decided = optuna.importance.get_param_importances(study, evaluator=better_half) if enough else {}
     if decided:
-        drawn["Which numbers decide"] = importance(decided)
+        drawn["Which numbers set the better half apart"] = importance(decided)
     return drawn | {"All numbers of a trial, side by side": parallel(finished, names)}
 
 
@@ -78,7 +80,7 @@ def history(finished: list[FrozenTrial]) -> Markup:
 
 @mpl.rc_context(charts.STYLE)
 def importance(decided: Mapping[str, float]) -> Markup:
-    """Share of the accuracy's variation that each number explains, the greatest on top."""
+    """By how much each number tells the better half of the trials from all, shares of 1, the greatest on top."""
     figure, axes = charts.canvas(480, 70 + 34 * len(decided))
     bars = axes.barh(list(decided), list(decided.values()), color=charts.TEST, height=0.6)
     axes.bar_label(bars, [f"{share:.0%}" for share in decided.values()], padding=5, color=charts.INK)
@@ -87,7 +89,7 @@ def importance(decided: Mapping[str, float]) -> Markup:
     axes.set_xticks([])
     axes.margins(x=0.15)
     listed = ", ".join(f"{name} {share:.0%}" for name, share in decided.items())
-    return charts.inline(figure, "importance", f"Which numbers decide: {listed}")
+    return charts.inline(figure, "importance", f"Which numbers set the better half apart: {listed}")
 
 
 @mpl.rc_context(charts.STYLE)
