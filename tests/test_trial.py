@@ -168,3 +168,14 @@ def test_trial_learns_from_its_recipes_teacher(laid_out, normalised, recipe):
     trial.run(laid_out({"teacher": Teacher(share=0.5, temperature=2.0, recipe=few)}))
 
     assert len(list((normalised.parent / "teachers").glob("*.npy"))) == 1
+
+
+def test_trial_in_bfloat16_learns_and_exports_float32(laid_out):
+    folder = laid_out({"epochs": 6}, precision="bfloat16")
+
+    result = trial.run(folder)
+
+    said = seamline.Classifier(folder / MODEL).probabilities(np.zeros((1, 28, 28), np.uint8))
+    assert result["precision"] == "bfloat16"
+    assert result["test"]["accuracy"] > 0.4, "ten classes, six epochs of ten steps"
+    assert said.dtype == np.float32
