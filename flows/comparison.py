@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
 from flows import stages, trials
+from flows.ending import exit_on_sigterm
 from tasks import comparison as work
 from tasks import params, recipes
 from tasks.errors import PipelineError
@@ -35,6 +36,7 @@ def comparison(most_epochs: int, page: str) -> State | None:
 
 def main(arguments: list[str]) -> int:
     """Run the flow and print its table; the exit status."""
+    exit_on_sigterm()
     parser = argparse.ArgumentParser(prog="python -m flows.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"at most {trials.QUICK_EPOCHS} epochs of each recipe")
     quick = parser.parse_args(arguments).quick

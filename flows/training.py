@@ -6,7 +6,6 @@ The chain is dvc.yaml's; here is only policy: who may be tried again, how long a
 Prefect's own caching is off, because DVC knows what is up to date.
 """
 
-import signal
 import sys
 from datetime import timedelta
 
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows import stages, summary
+from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 
 RETRIES = {"ingest": 1}  # it alone has a network; its own requests are repeated, too
@@ -108,8 +108,7 @@ def unreachable() -> str:
 
 def main() -> int:
     """Run the flow and print what came out; the exit status."""
-    # Prefect's own server, if this run started one, is ended as Python exits, which SIGTERM alone does not let it do.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_on_sigterm()
     console = Console()
     silent = unreachable()
     if silent:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,12 +19,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import stages
+from flows.ending import Processes
 from flows.refusals import refused
 from tasks.errors import ParameterError
 from tasks.params import Experiments
 
 CONNECT_TIMEOUT_S = 5
 QUICK_EPOCHS = 2
+
+processes = Processes()  # the trials that this process runs
 
 
 def task_runner(settings: Experiments) -> TaskRunner[Any]:
@@ -57,12 +59,16 @@ def run(folders: Mapping[Path, str], settings: Experiments) -> dict[str, str]:
         run_trial.with_options(task_run_name=name).submit(str(folder.resolve()), threads): name
         for folder, name in folders.items()
     }
-    for number, future in enumerate(as_completed(list(futures)), start=1):
-        future.wait()
-        if not future.state.is_completed():
-            failures[futures[future]] = future.state.message or "no reason given"
-        left = (time.monotonic() - start) / number * (len(futures) - number)
-        logger.info("%d of %d trials done, about %.0f min left", number, len(futures), left / 60)
+    try:
+        for number, future in enumerate(as_completed(list(futures)), start=1):
+            future.wait()
+            if not future.state.is_completed():
+                failures[futures[future]] = future.state.message or "no reason given"
+            left = (time.monotonic() - start) / number * (len(futures) - number)
+            logger.info("%d of %d trials done, about %.0f min left", number, len(futures), left / 60)
+    except BaseException:  # SIGTERM, Ctrl-C
+        processes.end_all()
+        raise
     return failures
 
 
@@ -100,21 +106,15 @@ def run_trial(folder: str, threads: int) -> State | None:
     logger, last = get_run_logger(), ""
     limits = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "tasks", "trial", folder]
-    process = subprocess.Popen(
-        command,
-        cwd=stages.ROOT,
-        env=os.environ | limits,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    try:
+        process = processes.start(command, str(stages.ROOT), os.environ | limits)
+    except InterruptedError as error:
+        return refused(str(error))
     with process:
         try:
             for line in process.stdout or ():
                 last = line.rstrip() or last
                 logger.info(last)
         finally:
-            if process.poll() is None:
-                process.terminate()
+            processes.end(process)
     return refused(last or f"exit status {process.returncode}") if process.returncode else None

@@ -14,6 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
 from flows import stages, trials
+from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 from tasks import files, params, recipes, search, studies, tuning_page
 from tasks import tuning as work
@@ -72,6 +73,7 @@ def page(what: Tuning) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Run the flow and print its table; the exit status."""
+    exit_on_sigterm()
     chosen = _parser().parse_args(arguments)
     winner = stages.ROOT / f"recipes/{chosen.write}.yaml"
     try:

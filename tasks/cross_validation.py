@@ -10,13 +10,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from tasks import charts, experiment, page, recipes
 from tasks.experiment import HISTORY, Trial
 from tasks.page import Page, Table
 from tasks.params import Experiments
 
+CURVES = ("accuracy", "loss")
 HEADINGS = ["recipe", "folds", "mean accuracy", "standard deviation", "least", "greatest"]
 
 
@@ -51,7 +52,9 @@ def show(folders: Mapping[str, Sequence[Path]], target: Path, failures: Mapping[
     done = {name: values for name, values in accuracies.items() if values}
     table = Table(HEADINGS, [_row(name, values) for name, values in done.items()])
     lead = "Every recipe on the same stratified folds of the training images; the test images take no part."
-    drawn = {f"{name}: all folds": curves(folders[name], name) for name in done}
+    drawn = {
+        f"{name}: {quantity}, all folds": curves(folders[name], name, quantity) for name in done for quantity in CURVES
+    }
     if done:
         drawn = {"Held-out accuracy": box(done)} | drawn
     page.write(target, Page("Cross-validation", lead, table, drawn, failures))
@@ -92,20 +95,20 @@ def box(accuracies: Mapping[str, Sequence[float]]) -> Markup:
 
 
 @mpl.rc_context(charts.STYLE)
-def curves(trials: Sequence[Path], name: str) -> Markup:
-    """Accuracy by epoch of every fold, what was trained on and what was held out, over one another."""
+def curves(trials: Sequence[Path], name: str, quantity: str) -> Markup:
+    """Accuracy or loss by epoch of every fold, what was trained on and what was held out, over one another."""
     figure, axes = charts.canvas(370, 245)
     histories = [charts.read_history(trial / HISTORY) for trial in trials if (trial / HISTORY).is_file()]
     looks: list[tuple[str, dict[str, Any]]] = [
-        ("accuracy", {"color": charts.TRAIN, "label": "train"}),
-        ("validation_accuracy", {"color": charts.VALIDATION, "label": "held out", "linestyle": "--"}),
+        (quantity, {"color": charts.TRAIN, "label": "train"}),
+        (f"validation_{quantity}", {"color": charts.VALIDATION, "label": "held out", "linestyle": "--"}),
     ]
     for number, history in enumerate(histories):
         for column, look in looks:
             shown = look | ({} if number == 0 else {"label": "_"})
             axes.plot([row["epoch"] for row in history], [row[column] for row in history], linewidth=1.2, **shown)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    return charts.inline(figure, f"curves-{name}", f"{name}: accuracy by epoch of {len(histories)} folds")
+    axes.yaxis.set_major_formatter(PercentFormatter(1) if quantity == "accuracy" else StrMethodFormatter("{x:.2f}"))
+    return charts.inline(figure, f"{quantity}-{name}", f"{name}: {quantity} by epoch of {len(histories)} folds")

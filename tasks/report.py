@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from tasks import charts, figures, metrics, processor, splits
+from tasks import charts, figures, metrics, page, processor, splits
 from tasks.arrays import CLASSES, Labels, Split
 from tasks.checks import checks_of
 from tasks.errors import DataError
@@ -68,7 +68,7 @@ def run(
     parts = {name: splits.read(normalised, name) for name in SPLITS}
     predictions = read_predictions(reports / "predictions.csv", parts["test"].labels)
     missing = not_exported(records, exported)
-    page = _template().render(
+    content = _template().render(
         **records._asdict(),
         **drawings(parts, charts.read_history(reports / "history.csv"), predictions),
         samples=figures.samples(parts["train"], params.samples_per_class),
@@ -81,9 +81,10 @@ def run(
         versions=dict(versions()),
         machine=machine(),
         classes=CLASSES,
+        experiments=page.pages(target.parent / page.FOLDER),
     )
-    write_text(target, page)
-    write_text(summary, _table(records, missing, len(page.encode())))
+    write_text(target, content)
+    write_text(summary, _table(records, missing, len(content.encode())))
 
 
 def read_records(normalised: Path, model_folder: Path, reports: Path) -> Records:

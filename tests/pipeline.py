@@ -158,6 +158,28 @@ def end(process: subprocess.Popen[Any], by: signal.Signals = signal.SIGKILL) -> 
     process.wait(timeout=60)
 
 
+def running(pid: int) -> bool:
+    """Whether a process is at work: neither gone nor a zombie that nobody has asked for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def all_ended(pids: list[int], within_s: float = 10) -> bool:
+    """Whether none of these processes is at work any more, or soon."""
+    until = time.monotonic() + within_s
+    while any(map(running, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not any(map(running, pids))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
+    return [int(stat.split()[0]) for stat in stats if stat.rpartition(")")[2].split()[1] == str(pid)]
+
+
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a machine with our tools, without settings of its owner's."""

@@ -42,8 +42,9 @@ def test_page_shows_mean_deviation_box_and_curves(folders, tmp_path):
     expected = [f"{np.mean(accuracies):.2%}", f"{np.std(accuracies, ddof=1):.2%}", "90.00%", "94.00%"]
     assert table.rows == [["swift", "5", *expected], ["baseline", "5", *expected]]
     page = (tmp_path / "index.html").read_text()
-    assert page.count("<svg") == 3, "a box plot, and the curves of each recipe"
+    assert page.count("<svg") == 5, "a box plot, and two kinds of curves of each recipe"
     assert "swift: accuracy by epoch of 5 folds" in page
+    assert "swift: loss by epoch of 5 folds" in page
 
 
 def test_partial_results_are_shown(folders, tmp_path):

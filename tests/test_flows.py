@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from flows import stages, summary
-from tests.pipeline import free_port
+from tests.pipeline import all_ended, children, free_port, running
 
 pytest_plugins = ["tests.pipeline"]
 
@@ -54,21 +54,6 @@ def edit(project, name, old, new):
     path = project.root / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-
-
-def running(pid):
-    """Whether a process is at work: neither gone nor a zombie that nobody has asked for yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def all_ended(pids, within_s=10):
-    until = time.monotonic() + within_s
-    while any(map(running, pids)) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not any(map(running, pids))
 
 
 def pids_of(text):
@@ -385,11 +370,6 @@ def test_server_that_does_not_answer_is_named_with_the_remedy(tiny):
     assert done.stdout.startswith(f"No Prefect server answers at {address}")
     assert "PREFECT_PROFILE=ephemeral make run" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def children(pid):
-    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
-    return [int(stat.split()[0]) for stat in stats if stat.rpartition(")")[2].split()[1] == str(pid)]
 
 
 @pytest.mark.slow

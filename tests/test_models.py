@@ -1,9 +1,16 @@
+import json
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 import models
 from models.layers import StandardisedConv
+from tasks import splits
+from tests.conftest import ROOT
 
 SIZES = {
     "convolutional": {"filters": [8, 8], "pool_after": [1], "units": 16, "dropout": 0.5},
@@ -80,3 +87,42 @@ def test_standardised_conv_survives_its_configuration():
     again = StandardisedConv.from_config(layer.get_config())
 
     assert again.get_config() == layer.get_config()
+
+
+ON_JAX = """
+import json, sys
+import keras, numpy as np
+import models
+
+asked, said, losses = np.load("asked.npz"), {}, {}
+for name, size in json.loads(sys.argv[1]).items():
+    model = models.build(name, mean=0.2, deviation=0.2, **size)
+    model.set_weights([asked[f"{name}{number}"] for number in range(len(model.weights))])
+    said[name] = np.asarray(model(asked["images"], training=False))
+    model.compile(keras.optimizers.Adam(0.001), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses[name] = model.fit(asked["images"], asked["labels"], batch_size=32, epochs=3, verbose=0).history["loss"]
+np.savez("said.npz", **said)
+print(json.dumps({"backend": keras.backend.backend(), "losses": losses}))
+"""
+
+
+@pytest.mark.slow
+def test_every_architecture_says_the_same_and_learns_on_the_jax_backend(tmp_path, normalised):
+    train = splits.read(normalised, "train")
+    built = {name: models.build(name, mean=0.2, deviation=0.2, **SIZES[name]) for name in models.MODELS}
+    weights = {f"{name}{k}": np.asarray(one) for name, model in built.items() for k, one in enumerate(model.weights)}
+    np.savez(tmp_path / "asked.npz", **weights, images=train.images, labels=train.labels)
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ON_JAX, json.dumps(SIZES)]
+
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    said = np.load(tmp_path / "said.npz")
+    assert found["backend"] == "jax"
+    for name, model in built.items():
+        expected = np.asarray(model(np.asarray(train.images), training=False))
+        np.testing.assert_allclose(said[name], expected, rtol=1e-4, atol=1e-4)
+        first, *_, last = found["losses"][name]
+        assert last < first, name

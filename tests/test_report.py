@@ -248,6 +248,12 @@ def test_page_loads_nothing(content, page):
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in page.attributes
 
 
+def test_page_leads_to_the_experiments_that_there_are(small_run):
+    write_text(small_run.reports / "experiments/tuning/two_conv/index.html", "a page")
+
+    assert ("href", "experiments/tuning/two_conv/index.html") in Page(_report(small_run)).attributes
+
+
 def test_mistakes_are_the_surest_first(small_run):
     names = [image["alt"] for image in Page(_report(small_run, mistakes=2)).images if image["alt"].startswith("Test")]
 

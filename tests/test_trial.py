@@ -1,8 +1,10 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
+import onnx
 import pytest
 
 import seamline
@@ -142,6 +144,39 @@ def test_second_process_waits_for_the_first_and_finds_its_result(laid_out):
 
     assert [process.returncode for process in both] == [0, 0]
     assert sum(text.count("epoch 3/3") for text in said) == 1, "trained once"
+
+
+def weights_of(file):
+    return sorted(onnx.numpy_helper.to_array(tensor).tobytes() for tensor in onnx.load(file).graph.initializer)
+
+
+def test_training_killed_twice_ends_with_the_weights_of_the_uninterrupted_one(laid_out):
+    command = [sys.executable, "-m", "tasks", "trial"]
+    folder, seen = laid_out({"epochs": 80}), []
+    subprocess.run([*command, str(folder)], cwd=ROOT, capture_output=True, check=True)
+    expected = json.loads((folder / RESULT).read_text())
+    weights = weights_of(folder / MODEL)
+    for path in (folder / RESULT, folder / MODEL, folder / HISTORY):
+        path.unlink()
+    for epochs in (2, 30):  # whatever it is doing then: a step, a measurement, a checkpoint half written
+        process = subprocess.Popen([*command, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        until = time.monotonic() + 120
+        while not (seen := sorted(folder.glob("checkpoints/epoch*")))[-1:] or int(seen[-1].name[5:]) < epochs:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=60)
+        assert not (folder / RESULT).exists()
+
+    done = subprocess.run([*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    result = json.loads((folder / RESULT).read_text())
+    assert "goes on after epoch" in done.stdout
+    assert weights_of(folder / MODEL) == weights, "bit for bit"
+    assert {key: result[key] for key in ("train", "held_out", "test")} == {
+        key: expected[key] for key in ("train", "held_out", "test")
+    }
 
 
 def test_trial_that_is_ended_early_has_a_result_that_says_so(laid_out, monkeypatch):

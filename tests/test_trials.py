@@ -16,7 +16,7 @@ from flows import trials
 from tasks import recipes, studies
 from tasks.errors import ParameterError
 from tests.conftest import write_stripes
-from tests.pipeline import FOLDERS, end, free_port, new
+from tests.pipeline import FOLDERS, all_ended, children, end, free_port, new
 
 pytest_plugins = ["tests.pipeline"]
 pytestmark = pytest.mark.slow
@@ -291,6 +291,27 @@ def test_killed_tuning_loses_no_finished_trial_and_ends_the_interrupted_one(tuna
     assert first.stat().st_mtime_ns == kept
     assert second.returncode == 1
     assert "is in use by another run" in second.stdout.replace("\n", " ")
+
+
+@pytest.mark.parametrize("flow", ["comparison", "cross_validation", "tuning"])
+def test_experiment_that_is_ended_takes_its_trial_and_its_server_with_it(tunable, flow):
+    path = tunable.root / "recipes/two_conv.yaml"
+    path.write_text(re.sub(r"epochs: \d+", "epochs: 5000", path.read_text()))
+    for other in ("dense_256", "dense_take_1"):
+        (tunable.root / f"recipes/{other}.yaml").unlink()
+    tunable.change({"train.recipe": "two_conv", "experiments.most_epochs": 5000})
+    recipe = ["two_conv"] if flow == "tuning" else []
+    process = tunable.start(sys.executable, "-m", f"flows.{flow}", *recipe)
+    said = [next(line for line in process.stdout if "epoch 2/5000" in line)]
+    started = children(process.pid)
+
+    process.terminate()
+    said.append(process.communicate(timeout=60)[0])
+
+    assert process.returncode == 143, said
+    assert len(started) == 2, "Prefect's server and the trial"
+    assert all_ended(started)
+    assert "Traceback" not in "".join(said)
 
 
 def test_tuning_on_a_cluster_gives_the_figures_of_this_machine_though_a_worker_is_killed(tunable, server, cluster):
