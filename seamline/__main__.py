@@ -1,50 +1,142 @@
-"""The command `seamline`: `seamline classify FILE…`."""
+"""The command `seamline`: classify pictures, look at a bundle, prove it, and put a new one into service."""
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 
-from seamline import Classifier, __version__, pictures
+from seamline import __version__, bundle, check, classify, slots
+from seamline.classifier import Classifier
 
-DEFAULT_MODEL = Path("exports/model.onnx")
+EXAMPLES = """examples:
+  seamline classify examples/*.png                 what each picture shows
+  seamline classify photos --format csv > out.csv  every picture of a folder
+  cat shoe.jpg | seamline classify -               a picture from elsewhere
+  seamline verify                                  is this bundle whole, and right on this processor?
+  seamline update bundle --key seamline.pub        put a signed bundle into service
+  seamline rollback                                and take it back
+
+exit status: 0 done · 1 a picture could not be read, or the bundle must not be used · 2 the command line is wrong
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status: 0 all answered, 1 some picture or the model could not be read."""
+    """Run the command; the exit status."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `seamline … | head` ends quietly
     chosen = _parser().parse_args(arguments)
     try:
-        classifier = Classifier(chosen.model)
+        return int(chosen.run(chosen))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    return max([_answer(classifier, path, chosen.top) for path in chosen.files])
+
+
+def _classify(chosen: argparse.Namespace) -> int:
+    return classify.run(_classifier(chosen), chosen)
+
+
+def _info(chosen: argparse.Namespace) -> int:
+    for name, value in _classifier(chosen).info.items():
+        lines = (
+            value.items() if isinstance(value, dict) else [("", ", ".join(value) if isinstance(value, list) else value)]
+        )
+        for key, detail in lines:
+            shown = ", ".join(f"{k} {v}" for k, v in detail.items()) if isinstance(detail, dict) else detail
+            print(f"{name + (f'.{key}' if key else ''):<26} {shown}")
+    return 0
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    folder = chosen.bundle or bundle.own()
+    failures = 0
+    for what, reasons in check.proofs(folder, _key(chosen), chosen.data):
+        print(f"{'FAIL' if reasons else 'ok':<5}{what}" + (f": {'; '.join(reasons)}" if reasons else ""))
+        failures += bool(reasons)
+    return 1 if failures else 0
+
+
+def _update(chosen: argparse.Namespace) -> int:
+    found = slots.install(chosen.slots, chosen.bundle, _key(chosen))
+    print(f"Version {found.version} serves from {chosen.slots}. Take it back: seamline rollback --slots {chosen.slots}")
+    return 0
+
+
+def _rollback(chosen: argparse.Namespace) -> int:
+    print(f"Version {slots.rollback(chosen.slots)} serves again from {chosen.slots}.")
+    return 0
+
+
+def _classifier(chosen: argparse.Namespace) -> Classifier:
+    """What --model names; else what is in service on this device; else what came with the package."""
+    if chosen.model is None and (chosen.slots / slots.STATE).exists():
+        return slots.start(chosen.slots, _key(chosen))
+    return Classifier(chosen.model, public_key=_key(chosen))
+
+
+def _key(chosen: argparse.Namespace) -> bytes | None:
+    return bundle.public_key(chosen.key) if chosen.key else None
+
+
+def _slots_folder() -> Path:
+    return Path(os.environ.get("SEAMLINE_SLOTS") or Path.home() / ".local/share/seamline")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="seamline", description="Say what a picture of clothing shows.")
+    parser = argparse.ArgumentParser(
+        prog="seamline",
+        description="Say what a picture of clothing shows, and keep the model that says it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"seamline {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    classify = commands.add_parser(
-        "classify",
-        help="name what each picture shows",
-        description="Name what each picture shows, likeliest first.",
-        epilog="example: seamline classify examples/*.png",
+    key = argparse.ArgumentParser(add_help=False)
+    key.add_argument("--key", type=Path, metavar="FILE", help="public Ed25519 key, PEM: only what it signed is used")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument(
+        "--slots",
+        type=Path,
+        default=_slots_folder(),
+        metavar="DIR",
+        help="the device's two slots ($SEAMLINE_SLOTS, or ~/.local/share/seamline)",
     )
-    classify.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JPEG, PNG, WebP …; plain ground")
-    classify.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=f"the exported file ({DEFAULT_MODEL})")
-    classify.add_argument("--top", type=int, default=3, choices=range(1, 11), metavar="N", help="how many names (3)")
+    model = argparse.ArgumentParser(add_help=False, parents=[key, place])
+    model.add_argument(
+        "--model",
+        type=Path,
+        metavar="PATH",
+        help="a bundle or an ONNX file (what is in service, or came with this package)",
+    )
+
+    said = commands.add_parser("classify", parents=[model], help="name what each picture shows")
+    said.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, or - for standard input")
+    said.add_argument("--top", type=int, default=3, choices=range(1, 11), metavar="N", help="how many names (3)")
+    said.add_argument("--format", choices=classify.FORMATS, default="table", help="table, json (a line each) or csv")
+    said.set_defaults(run=_classify)
+
+    info = commands.add_parser("info", parents=[model], help="what the model says of itself")
+    info.set_defaults(run=_info)
+
+    verify = commands.add_parser(
+        "verify", parents=[key], help="prove a bundle: digests, signature, golden vectors, accuracy"
+    )
+    verify.add_argument(
+        "bundle", nargs="?", type=Path, metavar="BUNDLE", help="its folder (the one that came with this package)"
+    )
+    verify.add_argument(
+        "--data", type=Path, metavar="DIR", help="test-images.npy and test-labels.npy: accuracy on this processor, too"
+    )
+    verify.set_defaults(run=_verify)
+
+    update = commands.add_parser("update", parents=[key, place], help="prove a bundle and put it into service")
+    update.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder")
+    update.set_defaults(run=_update)
+
+    back = commands.add_parser("rollback", parents=[place], help="put the bundle before the last update into service")
+    back.set_defaults(run=_rollback)
     return parser
-
-
-def _answer(classifier: Classifier, path: Path, top: int) -> int:
-    try:
-        row = classifier.probabilities(pictures.read(path))[0]
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"{path}: {error}" if str(path) not in str(error) else error, file=sys.stderr)
-        return 1
-    best = sorted(zip(row.tolist(), classifier.classes, strict=True), reverse=True)[:top]
-    print(f"{path}: " + ", ".join(f"{name} {share:.1%}" for share, name in best))
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ off before the import.
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from seamline import bundle
 
 BATCH = 512  # images at a time, so that memory stays flat
 LARGEST_BYTES = 256 * 2**20
@@ -24,39 +26,49 @@ class Answer(NamedTuple):
 
 
 class Classifier:
-    """A model file, loaded.
+    """A model, loaded; safe to use from several threads.
 
     Args:
-        path: an ONNX file that Seamline exported.
+        path: a bundle's folder, which is verified first, or a bare ONNX file that Seamline exported. None: the bundle
+            that came with this package.
         threads: that work on one call, ≥ 1; one leaves a kiosk's other cores alone.
+        public_key: 32 bytes; if given, only a bundle signed with its private key is loaded.
+
+    Attributes:
+        classes: names, in the order of the probabilities.
+        info: what the model says of itself; of a bundle the manifest.
 
     Raises:
-        ValueError: it is not a model that Seamline exported, or the threads are fewer than one.
+        ValueError: it is not a model that Seamline exported, or must not be used (BundleError says why), or the
+            threads are fewer than one.
         FileNotFoundError: it is not there.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
+    def __init__(self, path: str | Path | None = None, threads: int = 1, public_key: bytes | None = None) -> None:
         if threads < 1:
             raise ValueError(f"Expected at least one thread. Received {threads}.")
+        path = Path(path) if path is not None else bundle.own()
+        found = bundle.read(path, public_key) if path.is_dir() else None
+        if found is None and public_key is not None:
+            raise bundle.BundleError(f"{path} is no bundle: a bare file cannot be signed.")
+        content = found.files[bundle.MODEL] if found else _bare(path)
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime as ort
 
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no model at {path}. `make run` in Seamline's folder makes one.")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ValueError(f"Expected a model of at most {LARGEST_BYTES:,} bytes. Received {path.stat().st_size:,}.")
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it burns an idle kiosk's core
         refusals: tuple[type[Exception], ...] = (KeyError, ValueError, RuntimeError, *_ort_errors())
         try:
-            # From bytes, so that the file cannot point to others beside it.
-            self._session = ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-            self.info: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-            self.classes: tuple[str, ...] = tuple(json.loads(self.info["classes"]))
+            # From bytes: they are those that were verified, and the file cannot point to others beside it.
+            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            told: dict[str, Any] = dict(self._session.get_modelmeta().custom_metadata_map)
+            self.classes: tuple[str, ...] = tuple(json.loads(told["classes"]))
         except refusals as error:
             raise ValueError(f"{path} is not a model that Seamline exported: {_gist(error)}") from error
+        if found and self.classes != found.classes:
+            raise bundle.BundleError(f"{path}: its manifest names other classes than its model.")
+        self.info: dict[str, Any] = found.manifest if found else told
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The probability of each class for each picture.
@@ -70,6 +82,29 @@ class Classifier:
         Raises:
             ValueError: another type or shape.
         """
+        return self._run("probabilities", images, len(self.classes))
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Where each picture lies among others: the nearer two directions, the more alike two garments.
+
+        Args:
+            images: as for `probabilities`.
+
+        Returns:
+            float32 (n, k), rows of length 1, so that the product of two is their cosine.
+
+        Raises:
+            ValueError: another type or shape, or the model was exported without an embedding.
+        """
+        outputs = {output.name: output.shape[-1] for output in self._session.get_outputs()}
+        if "embedding" not in outputs:
+            raise ValueError("This model was exported without an embedding. Export it again: `dvc repro export`.")
+        found = self._run("embedding", images, outputs["embedding"])
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        normalised: NDArray[np.float32] = found / np.maximum(lengths, 1e-12)
+        return normalised
+
+    def _run(self, output: str, images: NDArray[np.uint8], width: int) -> NDArray[np.float32]:
         images = np.asarray(images)
         if images.shape == (28, 28):
             images = images[None]
@@ -79,14 +114,22 @@ class Classifier:
                 "seamline.pictures.read makes such an array of a picture file."
             )
         parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
-        outputs = [self._session.run(["probabilities"], {"image": part})[0] for part in parts]
-        return np.concatenate(outputs) if outputs else np.zeros((0, len(self.classes)), np.float32)
+        outputs = [self._session.run([output], {"image": part})[0] for part in parts]
+        return np.concatenate(outputs) if outputs else np.zeros((0, width), np.float32)
 
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
         """The likeliest class of each picture, with its probability; `images` as for `probabilities`."""
         probabilities = self.probabilities(images)
         best = probabilities.argmax(axis=1)
         return [Answer(self.classes[k], float(row[k])) for k, row in zip(best, probabilities, strict=True)]
+
+
+def _bare(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model at {path}. `make run` in Seamline's folder makes one.")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ValueError(f"Expected a model of at most {LARGEST_BYTES:,} bytes. Received {path.stat().st_size:,}.")
+    return path.read_bytes()
 
 
 def _ort_errors() -> tuple[type[Exception], ...]:

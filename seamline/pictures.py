@@ -25,24 +25,33 @@ def read(path: str | Path) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: it is no picture, or too large a one, or shows nothing but its ground.
+        OSError: the file cannot be read.
         ModuleNotFoundError: Pillow is not installed.
     """
+    try:
+        with Path(path).open("rb") as file:
+            return read_bytes(file.read(LARGEST_BYTES + 1))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_bytes(content: bytes) -> NDArray[np.uint8]:
+    """The picture in the bytes of a file; otherwise as `read`."""
     from PIL import Image, UnidentifiedImageError
 
-    path = Path(path)
-    if path.stat().st_size > LARGEST_BYTES:
-        raise ValueError(f"{path}: expected at most {LARGEST_BYTES:,} bytes. Received {path.stat().st_size:,}.")
+    if len(content) > LARGEST_BYTES:
+        raise ValueError(f"expected at most {LARGEST_BYTES:,} bytes. Received more.")
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        with Image.open(io.BytesIO(content)) as picture:
             if picture.width * picture.height > LARGEST_PIXELS:
-                raise ValueError(f"{path}: expected at most {LARGEST_PIXELS:,} pixels. Received {picture.size}.")
+                raise ValueError(f"expected at most {LARGEST_PIXELS:,} pixels. Received {picture.size}.")
             picture.seek(0)
             return prepare(picture)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture that can be read.") from error
+        raise ValueError("not a picture that can be read.") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{path} is not a picture that can be read: {reason}.") from error
+        raise ValueError(f"not a picture that can be read: {reason}.") from error
 
 
 def prepare(picture: Any) -> NDArray[np.uint8]:

@@ -74,17 +74,21 @@ def convert(model: keras.Model, properties: dict[str, str]) -> bytes:
     """The ONNX file of a model that gives logits: softmax and metadata added, weights inside.
 
     Args:
-        model: uint8 (n, 28, 28) → logits (n, 10).
+        model: uint8 (n, 28, 28) → logits (n, 10); its last layer is the one that decides.
         properties: the file's metadata.
 
     Returns:
-        The file: input `image` uint8 (n, 28, 28), output `probabilities` float32 (n, 10), n free.
+        The file: input `image` uint8 (n, 28, 28), outputs `probabilities` float32 (n, 10) and `embedding`
+        float32 (n, k), what the last layer decides by; n free.
     """
+    head = model.layers[-1]
+    body = keras.Model(model.inputs, head.input)
     signature = [tf.TensorSpec((None, SIDE, SIDE), tf.uint8, name="image")]
 
     @tf.function(input_signature=signature)
     def classify(image: Any) -> dict[str, Any]:
-        return {"probabilities": tf.nn.softmax(model(image, training=False))}
+        features = body(image, training=False)
+        return {"probabilities": tf.nn.softmax(head(features)), "embedding": tf.cast(features, tf.float32)}
 
     proto, _ = tf2onnx.convert.from_function(classify, input_signature=signature, opset=OPSET)
     proto.ir_version = IR
@@ -101,7 +105,7 @@ def metadata(description: dict[str, Any], metrics: dict[str, Any]) -> dict[str, 
     return {
         "classes": json.dumps(CLASSES),
         "input": "uint8 (n, 28, 28): grey, 0 black … 255 white, the garment bright on black, as in Fashion-MNIST",
-        "output": "float32 (n, 10): probabilities of the classes, in their order",
+        "output": "probabilities float32 (n, 10), of the classes in their order; embedding float32 (n, k)",
         "accuracy": f"{metrics['accuracy']:.4f}",
         "data": digest_json(description["data"]),
         "parameters": digest_json(description["parameters"]),

@@ -57,6 +57,11 @@ def key_of(described: Any) -> str:
     return digest_json([described, tf.__version__, *(digest(path.read_bytes()) for path in sorted(CODE))])
 
 
+def code() -> str:
+    """Digest of the code that a training is computed by."""
+    return digest_json([digest(path.read_bytes()) for path in sorted(CODE)])
+
+
 def fit(
     model: keras.Model,
     train: Split,

@@ -74,6 +74,11 @@ class Export(Section):
     max_difference: Annotated[float, Field(gt=0, lt=1)]
 
 
+class Bundle(Section):
+    golden_per_class: Annotated[int, Field(ge=1, le=20)]
+    golden_tolerance: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Report(Section):
     samples_per_class: Annotated[int, Field(ge=1, le=20)]
     mistakes: Annotated[int, Field(ge=0, le=200)]
@@ -107,6 +112,7 @@ class Params(Section):
     evaluate: Evaluate
     gate: Gate
     export: Export
+    bundle: Bundle
     report: Report
     experiments: Experiments
 

@@ -41,7 +41,7 @@ def run(
     }
     key = fitting.key_of(provenance)
     history = fitting.fit(model, train, validation, recipe, params.seed, checkpoints, key, lessons).history
-    weights = trained.save(model, model_folder, provenance)
+    weights = trained.save(model, model_folder, provenance | {"code": fitting.code()})
     write_text(history_file, fitting.as_csv(history))
     write_text(summary, _table(history, model.count_params(), precision, weights))
     checkpoint.clear(checkpoints)

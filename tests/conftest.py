@@ -1,5 +1,7 @@
 """What the tests share: small pictures that resemble Fashion-MNIST, IDX files of them, a folder to run stages in."""
 
+import base64
+import json
 import os
 import shutil
 import struct
@@ -7,17 +9,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from tasks import params, recipes, splits
+import seamline
+from seamline import bundle as shipped
+from tasks import bundle, params, recipes, splits
 from tasks.__main__ import ENVIRONMENT
 from tasks.arrays import CLASSES, SIDE, Split
 from tasks.files import write_json
 
+KINDS = [f"kind {number}" for number in range(10)]
+OUTPUTS = ("probabilities", "embedding")
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.update(ENVIRONMENT)  # before a test imports TensorFlow or Great Expectations
@@ -128,3 +136,53 @@ def write_stripes(folder: Path) -> None:
         splits.write(folder, name, Split(images, labels))
     stats = {"mean": 0.2, "deviation": 0.2, "data": {"test": "t"}, "parameters": {"seed": 7}}
     write_json(folder / splits.STATS, stats)
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real ONNX file with Seamline's contract whose answer is known: the brightest tenth of the rows wins."""
+    weights = np.zeros((784, 10), np.float32)
+    for pixel in range(784):
+        weights[pixel, min(pixel // 28 // 3, 9)] = 0.01
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["cast"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Flatten", ["cast"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        onnx.helper.make_node("Softmax", ["logits"], ["probabilities"]),
+        onnx.helper.make_node("Identity", ["logits"], ["embedding"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "known",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["n", 28, 28])],
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 10]) for name in OUTPUTS],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    onnx.helper.set_model_props(model, {"classes": str(KINDS).replace("'", '"'), "version": "0"})
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle_files(model_file: Path) -> Callable[..., dict[str, bytes]]:
+    """(version, and what the manifest is to say otherwise) → the files of a bundle around `model_file`, unsigned."""
+    images = np.random.default_rng(5).integers(0, 256, (12, SIDE, SIDE), dtype=np.uint8)
+    expected = seamline.Classifier(model_file).probabilities(images)
+    vectors = {
+        "images": [base64.b64encode(image.tobytes()).decode() for image in images],
+        "probabilities": expected.tolist(),
+        "tolerance": 0.001,
+    }
+
+    def make(version: int = 1, **otherwise: Any) -> dict[str, bytes]:
+        files = {
+            shipped.MODEL: model_file.read_bytes(),
+            shipped.GOLDEN: json.dumps(vectors).encode(),
+            shipped.CARD: f"# Seamline, version {version}\n".encode(),
+        }
+        facts = {"classes": KINDS, "metrics": {"accuracy": 0.9}} | otherwise
+        return files | {shipped.MANIFEST: bundle.manifest_of(version, facts, files)}
+
+    return make

@@ -61,7 +61,8 @@ def run(numbers, folder):
 def test_the_file_is_the_contract(content):
     proto = onnx.load_from_string(content)
     session = onnxruntime.InferenceSession(content)
-    (image,), (probabilities,) = session.get_inputs(), session.get_outputs()
+    (image,) = session.get_inputs()
+    probabilities, embedding = sorted(session.get_outputs(), key=lambda output: output.name, reverse=True)
 
     assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["n", 28, 28])
     assert (probabilities.name, probabilities.type, probabilities.shape) == (
@@ -69,6 +70,7 @@ def test_the_file_is_the_contract(content):
         "tensor(float)",
         ["n", 10],
     )
+    assert (embedding.name, embedding.type, embedding.shape) == ("embedding", "tensor(float)", ["n", 16])
     assert [(entry.domain, entry.version) for entry in proto.opset_import if entry.domain in {"", "ai.onnx"}] == [
         ("", 17)
     ]

@@ -1,0 +1,60 @@
+"""Whether a model answers on this very processor as it did where it was made: kernels differ between processors."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from seamline import bundle
+from seamline.bundle import Golden
+from seamline.classifier import Classifier
+
+ACCURACY_LOST = 0.001  # share of the test images; more is another model
+
+
+def golden_failures(classifier: Classifier, golden: Golden) -> list[str]:
+    """What the model says otherwise than its golden vectors; nothing means that it may serve.
+
+    Args:
+        classifier: that is checked.
+        golden: of the same bundle.
+    """
+    found = classifier.probabilities(golden.images)
+    distance = float(np.abs(found - golden.probabilities).max())
+    others = int((found.argmax(axis=1) != golden.probabilities.argmax(axis=1)).sum())
+    failures = []
+    if not distance <= golden.tolerance:  # written so that NaN is a failure
+        failures.append(
+            f"probabilities differ by {distance:.2g} from the golden vectors, {golden.tolerance:.2g} is allowed"
+        )
+    if others:
+        failures.append(f"{others} of {len(found)} golden images get another class")
+    return failures
+
+
+def proofs(folder: Path, public_key: bytes | None, data: Path | None) -> Iterator[tuple[str, list[str]]]:
+    """What is proved of a bundle, one after another, each with the reasons why it fails.
+
+    Args:
+        folder: that holds the bundle.
+        public_key: 32 bytes, or None: a signature is not asked for.
+        data: a folder with test-images.npy, uint8 (n, 28, 28), and test-labels.npy, uint8 (n,); or None.
+    """
+    signed = " and the signature" if public_key else ""
+    try:
+        found = bundle.read(folder, public_key)
+        yield f"every file's size and SHA-256{signed}: version {found.version}, {len(found.files)} files", []
+        classifier, golden = Classifier(folder, public_key=public_key), bundle.golden(found)
+    except ValueError as error:
+        yield f"{folder}", [str(error)]
+        return
+    yield f"{len(golden.images)} golden vectors on this processor", golden_failures(classifier, golden)
+    if data:
+        yield _accuracy(classifier, data, found.manifest["metrics"]["accuracy"])
+
+
+def _accuracy(classifier: Classifier, data: Path, promised: float) -> tuple[str, list[str]]:
+    images, labels = (np.load(data / f"test-{name}.npy", allow_pickle=False) for name in ("images", "labels"))
+    accuracy = float((classifier.probabilities(images).argmax(axis=1) == labels).mean())
+    reasons = [] if accuracy >= promised - ACCURACY_LOST else [f"the manifest says {promised:.2%}"]
+    return f"{accuracy:.2%} of {len(labels):,} test images on this processor", reasons

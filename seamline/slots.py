@@ -1,0 +1,188 @@
+"""Where a device keeps its model: two slots, of which one serves. What fails while it is replaced leaves it serving.
+
+    SLOTS/a, SLOTS/b     a bundle each; the one that does not serve is the spare
+    SLOTS/state.json     which one serves; replaced by one rename, which is the moment of the switch
+
+An update is on trial until `confirm`: begun three times without it, the one before serves again.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from seamline import bundle, check
+from seamline.bundle import Bundle, BundleError
+from seamline.classifier import Classifier
+
+STATE = "state.json"
+NAMES = ("a", "b")
+STARTS = 3  # of an update that nobody confirmed; then the one before serves again
+
+
+class State(NamedTuple):
+    """What state.json says."""
+
+    serving: str = ""  # a, b, or none yet
+    previous: str = ""  # what a rollback goes back to, if there is something
+    newest: int = 0  # version that was ever installed: older ones are refused
+    starts: int = 0  # since the update, without a confirmation
+    confirmed: bool = True
+
+
+def install(slots: Path, source: Path, public_key: bytes | None = None) -> Bundle:
+    """Put a bundle into the spare slot, prove it there, and let it serve.
+
+    Args:
+        slots: the folder with both slots; made if it is absent.
+        source: the bundle's folder.
+        public_key: 32 bytes; if given, the bundle must be signed with its private key.
+
+    Raises:
+        BundleError: it must not be used. What serves goes on serving.
+        OSError: the disk is full or read-only. Likewise.
+    """
+    with _alone(slots):
+        state = read(slots)
+        found = bundle.read(source, public_key, max(1, state.newest))
+        spare = NAMES[1] if state.serving == NAMES[0] else NAMES[0]
+        if state.previous:
+            _write(slots, state._replace(previous=""))  # it is about to be overwritten
+        try:
+            _fill(slots / spare, source, found)
+            _prove(slots / spare, public_key)
+        except BaseException:
+            shutil.rmtree(slots / spare, ignore_errors=True)
+            raise
+        _write(slots, State(spare, state.serving, found.version, 0, confirmed=False))
+        return found
+
+
+def rollback(slots: Path) -> int:
+    """Let the bundle before the last update serve again; its version.
+
+    Raises:
+        BundleError: there is none, or it is broken. What serves goes on serving.
+    """
+    with _alone(slots):
+        state = read(slots)
+        if not state.previous:
+            raise BundleError(f"{slots}: there is no bundle to go back to.")
+        found = bundle.read(slots / state.previous)
+        _write(slots, State(state.previous, "", state.newest))
+        return found.version
+
+
+def start(slots: Path, public_key: bytes | None = None, threads: int = 1) -> Classifier:
+    """The classifier that serves. An update that was started three times and never confirmed is taken back first.
+
+    Raises:
+        BundleError: no slot holds a bundle that may be used.
+    """
+    with _alone(slots):
+        state = read(slots)
+        if not state.confirmed:
+            if state.starts >= STARTS and state.previous:
+                state = State(state.previous, "", state.newest)
+            else:
+                state = state._replace(starts=state.starts + 1)
+            _write_if_possible(slots, state)
+    reasons = []
+    for name in filter(None, (state.serving, state.previous)):
+        try:
+            return Classifier(slots / name, threads, public_key)
+        except (ValueError, OSError) as error:
+            reasons.append(str(error))
+    raise BundleError(f"{slots} has no model that may serve. {' '.join(reasons)} Install one: seamline update BUNDLE")
+
+
+def confirm(slots: Path) -> None:
+    """The update works: it stays, however often the device is restarted."""
+    with _alone(slots):
+        state = read(slots)
+        if not state.confirmed:
+            _write(slots, state._replace(starts=0, confirmed=True))
+
+
+def read(slots: Path) -> State:
+    """Which slot serves; nothing is installed: the empty state.
+
+    Raises:
+        BundleError: state.json is not as this module writes it.
+    """
+    path = slots / STATE
+    if not path.exists():
+        return State()
+    try:
+        state = State(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{path} is broken. Remove it and install a bundle: seamline update BUNDLE") from error
+    if not {state.serving, state.previous} <= {*NAMES, ""} or type(state.newest) is not int:
+        raise BundleError(f"{path} is broken. Remove it and install a bundle: seamline update BUNDLE")
+    return state
+
+
+def _fill(slot: Path, source: Path, found: Bundle) -> None:
+    shutil.rmtree(slot, ignore_errors=True)
+    slot.mkdir(parents=True)
+    contents = found.files | {bundle.MANIFEST: found.signed}
+    if (source / bundle.SIGNATURE).is_file():
+        contents[bundle.SIGNATURE] = (source / bundle.SIGNATURE).read_bytes()[: bundle.LARGEST_MANIFEST_BYTES]
+    for name, content in contents.items():
+        _synced(slot / name, content)
+    _sync_folder(slot)
+    _sync_folder(slot.parent)
+
+
+def _prove(slot: Path, public_key: bytes | None) -> None:
+    """The bytes on the disk, on this processor."""
+    failures = check.golden_failures(Classifier(slot, 1, public_key), bundle.golden(bundle.read(slot, public_key)))
+    if failures:
+        raise BundleError(f"not installed: {'; '.join(failures)}.")
+
+
+def _write(slots: Path, state: State) -> None:
+    temporary = slots / f".tmp.{STATE}"
+    _synced(temporary, (json.dumps(state._asdict(), indent=2) + "\n").encode())
+    temporary.replace(slots / STATE)
+    _sync_folder(slots)
+
+
+def _write_if_possible(slots: Path, state: State) -> None:
+    """A device whose disk is full or read-only still serves; only its starts are not counted."""
+    try:
+        _write(slots, state)
+    except OSError:
+        (slots / f".tmp.{STATE}").unlink(missing_ok=True)
+
+
+def _synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _alone(slots: Path) -> Iterator[None]:
+    """One process at a time; the lock is the folder itself, so that a read-only disk has one, too."""
+    if not slots.is_dir():
+        slots.mkdir(parents=True)
+    descriptor = os.open(slots, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
