@@ -1,4 +1,4 @@
-# install · run · test · check · compare · folds · tune · bench · bench-training · lock: short, and the same commands that .ci/run calls.
+# install · run · test · check · compare · folds · tune · wheel · reference · bench · bench-training · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check compare folds tune bench bench-training lock clean
+.PHONY: help install run test check compare folds tune wheel reference bench bench-training lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -39,6 +39,16 @@ folds: $(VENV)/.installed ## cross-validate: make folds RECIPES="swift baseline"
 tune: $(VENV)/.installed ## search for better numbers: make tune RECIPE=tuned_two_conv [TRIALS=30] [WRITE=name of the winner's recipe]
 	@dvc repro --quiet normalise
 	@python -m flows.tuning $(RECIPE) $(if $(TRIALS),--trials $(TRIALS)) $(if $(WRITE),--write $(WRITE)) $(QUICK)
+
+wheel: $(VENV)/.installed ## the runtime with the exported bundle in it → dist/seamline-*.whl
+	@python -m seamline verify exports/bundle
+	@rm -rf seamline/shipped && cp -r exports/bundle seamline/shipped
+	@uv build --quiet --offline --wheel --no-build-isolation --out-dir dist . ; status=$$?; rm -rf seamline/shipped; exit $$status
+	@ls -l dist/*.whl
+
+reference: $(VENV)/.installed ## keep the exported bundle in git, for clones that have not trained → seamline/reference
+	@python -m seamline verify exports/bundle
+	@rm -rf seamline/reference && cp -r exports/bundle seamline/reference
 
 bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
 	@python -m benchmarks.pipeline

@@ -255,6 +255,8 @@ def tiny_once(tmp_path_factory: pytest.TempPathFactory, machine: dict[str, str])
     (project.root / "data/reports").mkdir(parents=True)
     for name, content in TINY_REPORTS.items():
         (project.root / f"data/reports/{name}.json").write_text(content)
+    (project.root / "exports").mkdir()
+    (project.root / "exports/version.json").write_text('{"version": 1, "content": "c"}')
     for name in TINY_STAGES:
         script = f"echo '{name}: at work'\necho '| {name} |' > data/reports/{name}.md\necho {name} > data/{name}.txt\n"
         (project.root / f"{name}.sh").write_text(script)

@@ -26,6 +26,7 @@ PUBLISHED = {  # one file of each stage
     "evaluate": "data/reports/predictions.csv",
     "gate": "data/reports/verdict.json",
     "export": "exports/model.onnx",
+    "bundle": "exports/bundle",
     "report": "data/report.html",
 }
 CHANGED = {  # a number for each stage, so that it has to run
@@ -36,9 +37,10 @@ CHANGED = {  # a number for each stage, so that it has to run
     "evaluate": {"evaluate.confused_pairs": 4},
     "gate": {"gate.min_accuracy": 0.29},
     "export": {"export.max_difference": 0.00002},
+    "bundle": {"bundle.golden_per_class": 2},
     "report": {"report.mistakes": 10},
 }
-FOLLOW_THE_MODEL = ("evaluate", "gate", "export", "report")
+FOLLOW_THE_MODEL = ("evaluate", "gate", "export", "bundle", "report")
 WALK = """
 import sys
 from flows import stages
@@ -51,7 +53,7 @@ with stages.Dvc() as dvc:
             sys.exit(f"failed: {error}")
 """
 CLEAN = "Data and pipelines are up to date.\n"
-KILL = 'exec {strace} -f -qq -o /dev/null -P {file} -e trace=rename -e inject=rename:signal=SIGKILL "$@"\n'
+KILL = 'exec {strace} -f -qq -o /dev/null -P {file} -e trace=rename,renameat2 -e inject=rename,renameat2:signal=SIGKILL "$@"\n'
 FILL = "cat /dev/zero > filler 2>/dev/null\n"
 ROOM_BYTES = 64 * 2**20  # on the disk that is filled, beside the project
 
@@ -90,13 +92,22 @@ def mend(project):
     """Take the fault and the changed number back."""
     (project.root / "filler").unlink(missing_ok=True)
     (project.root / "fault.sh").unlink()
-    project.ok("git", "checkout", "--quiet", "dvc.yaml", "dvc.lock", "params.yaml", "data/reports/metrics.json")
+    project.ok(
+        "git",
+        "checkout",
+        "--quiet",
+        "dvc.yaml",
+        "dvc.lock",
+        "params.yaml",
+        "data/reports/metrics.json",
+        "exports/version.json",
+    )
 
 
 def loses_nothing(project, stage, before):
     """What was published is there; everything else comes back; and the same change without the fault runs."""
-    published = "exports/model.onnx"
-    assert (project.root / published).read_bytes() == before[published], "what was published has changed"
+    for published in ("exports/model.onnx", "exports/bundle/manifest.json", "exports/bundle/model.onnx"):
+        assert (project.root / published).read_bytes() == before[published], "what was published has changed"
 
     mend(project)
     project.dvc("checkout", "--force")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from seamline import Classifier, bundle, check
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -49,3 +51,13 @@ def test_the_library_example_works(tmp_path):
 
     compile(code, "README.md", "exec")
     assert (ROOT / "examples/sneaker.png").is_file()
+
+
+def test_reference_bundle_is_small_whole_and_has_the_figures_of_the_readme():
+    folder = ROOT / "seamline/reference"
+
+    found = bundle.read(folder)
+
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 500_000
+    assert check.golden_failures(Classifier(folder), bundle.golden(found)) == []
+    assert f"| test accuracy | {found.manifest['metrics']['accuracy']:.2%} " in README
