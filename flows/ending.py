@@ -53,3 +53,8 @@ class Processes:
             self._ended = True
         for process in tuple(self._running):
             self.end(process)
+
+
+# Those of this process. A task that a cluster runs says `ending.processes`: Prefect sends a task's own names by value,
+# which a lock does not survive, and modules by name.
+processes = Processes()

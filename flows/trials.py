@@ -18,16 +18,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows import stages
-from flows.ending import Processes
+from flows import ending, stages
 from flows.refusals import refused
 from tasks.errors import ParameterError
 from tasks.params import Experiments
 
 CONNECT_TIMEOUT_S = 5
 QUICK_EPOCHS = 2
-
-processes = Processes()  # the trials that this process runs
 
 
 def task_runner(settings: Experiments) -> TaskRunner[Any]:
@@ -67,7 +64,7 @@ def run(folders: Mapping[Path, str], settings: Experiments) -> dict[str, str]:
             left = (time.monotonic() - start) / number * (len(futures) - number)
             logger.info("%d of %d trials done, about %.0f min left", number, len(futures), left / 60)
     except BaseException:  # SIGTERM, Ctrl-C
-        processes.end_all()
+        ending.processes.end_all()
         raise
     return failures
 
@@ -107,7 +104,7 @@ def run_trial(folder: str, threads: int) -> State | None:
     limits = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "tasks", "trial", folder]
     try:
-        process = processes.start(command, str(stages.ROOT), os.environ | limits)
+        process = ending.processes.start(command, str(stages.ROOT), os.environ | limits)
     except InterruptedError as error:
         return refused(str(error))
     with process:
@@ -116,5 +113,5 @@ def run_trial(folder: str, threads: int) -> State | None:
                 last = line.rstrip() or last
                 logger.info(last)
         finally:
-            processes.end(process)
+            ending.processes.end(process)
     return refused(last or f"exit status {process.returncode}") if process.returncode else None
