@@ -6,16 +6,17 @@ https://arxiv.org/abs/1708.07747). A grey picture of 28 × 28 on black is taken 
 Photographs with backgrounds are not handled.
 """
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seamline import decoding
+from seamline.decoding import decode
+
 SIDE = 28
-LARGEST_BYTES = 32 * 2**20
-LARGEST_PIXELS = 64 * 10**6
+LARGEST_BYTES = decoding.LARGEST_BYTES
 MIDDLE_GREY = 127
 TRIM_TOLERANCE = 16  # grey levels from the corner's colour that still count as ground
 
@@ -37,21 +38,7 @@ def read(path: str | Path) -> NDArray[np.uint8]:
 
 def read_bytes(content: bytes) -> NDArray[np.uint8]:
     """The picture in the bytes of a file; otherwise as `read`."""
-    from PIL import Image, UnidentifiedImageError
-
-    if len(content) > LARGEST_BYTES:
-        raise ValueError(f"expected at most {LARGEST_BYTES:,} bytes. Received more.")
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            if picture.width * picture.height > LARGEST_PIXELS:
-                raise ValueError(f"expected at most {LARGEST_PIXELS:,} pixels. Received {picture.size}.")
-            picture.seek(0)
-            return prepare(picture)
-    except UnidentifiedImageError as error:
-        raise ValueError("not a picture that can be read.") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"not a picture that can be read: {reason}.") from error
+    return prepare(decode(content).colours)
 
 
 def prepare(picture: Any) -> NDArray[np.uint8]:

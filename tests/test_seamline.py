@@ -9,7 +9,7 @@ from PIL import Image
 
 import seamline
 from seamline import __main__ as command
-from seamline import pictures
+from seamline import decoding, pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
@@ -128,7 +128,7 @@ def product(mode, ground, garment):
     ],
 )
 def test_a_product_shot_becomes_bright_on_black_and_fills_the_longest_edge(tmp_path, picture):
-    path = tmp_path / ("shot.tiff" if picture.mode == "CMYK" else "shot.png")
+    path = tmp_path / ("shot.jpg" if picture.mode == "CMYK" else "shot.png")
     picture.save(path)
 
     image = pictures.read(path)
@@ -160,7 +160,7 @@ def test_one_colour_is_no_garment(tmp_path):
 @pytest.mark.parametrize(("limit", "what"), [("LARGEST_BYTES", "bytes"), ("LARGEST_PIXELS", "pixels")])
 def test_too_large_a_picture_is_refused(tmp_path, monkeypatch, limit, what):
     Image.new("L", (60, 60), 255).save(tmp_path / "large.png")
-    monkeypatch.setattr(pictures, limit, 20)
+    monkeypatch.setattr(decoding, limit, 20)
 
     with pytest.raises(ValueError, match=f"expected at most 20 {what}"):
         pictures.read(tmp_path / "large.png")

@@ -1,0 +1,128 @@
+"""The bytes of a picture file as an upright, small, 8-bit picture. Needs Pillow.
+
+Pictures come from strangers. Only formats that customers send and that are simple are tried, which TIFF is not; the
+size is looked at before a pixel is decoded; whatever Pillow's readers stumble over ends as one line. Broken EXIF data
+costs nobody the picture: it is taken as it lies.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+LARGEST_BYTES = 32 * 2**20
+LARGEST_PIXELS = 32 * 10**6
+LARGEST_JPEG_PIXELS = 80 * 10**6  # decoded at a fraction of its size; telephones make such
+LONGEST = 512  # pixels that are kept of the longest edge
+ORIENTATION = 0x0112  # EXIF
+BROKEN = (  # what Pillow's readers raise for broken files
+    *(OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
+    *(EOFError, MemoryError, struct.error, zlib.error),
+)
+
+_warned = threading.Lock()
+
+
+class Picture(NamedTuple):
+    """What a file shows, its longest edge at most LONGEST pixels."""
+
+    colours: Image  # RGB; what is transparent lies on white
+    alpha: Image | None  # L, 0 transparent … 255; None: nothing is transparent
+
+
+def decode(content: bytes) -> Picture:
+    """The picture in the bytes of a file; of an animation the first frame.
+
+    Raises:
+        ValueError: it is no picture, a broken one or too large a one.
+        ModuleNotFoundError: Pillow is not installed.
+    """
+    if len(content) > LARGEST_BYTES:
+        raise ValueError(f"expected at most {LARGEST_BYTES:,} bytes. Received more.")
+    with _opened(content) as picture:
+        limit = LARGEST_JPEG_PIXELS if picture.format in {"JPEG", "MPO"} else LARGEST_PIXELS
+        if picture.width * picture.height > limit:
+            raise ValueError(f"expected at most {limit:,} pixels. Received {picture.width:,} × {picture.height:,}.")
+        try:
+            picture.draft(None, (2 * LONGEST, 2 * LONGEST))
+            small = _eight_bits(picture)
+            small.thumbnail((LONGEST, LONGEST))
+            return _on_white(_upright(small, _orientation(picture)))
+        except BROKEN as error:
+            raise ValueError(f"not a picture that can be read: {_gist(error)}.") from error
+
+
+def _opened(content: bytes) -> Image:
+    """A picture of which no pixel has been decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with _silence():
+            return Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not a picture that can be read: none of {', '.join(FORMATS)}.") from error
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a picture that can be read: {_gist(error)}.") from error
+
+
+def _eight_bits(picture: Image) -> Image:
+    """RGB; RGBA where something may be transparent."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip
+        grey = np.asarray(picture)
+        opaque = np.where(grey == picture.info.get("transparency", -1), 0, 255)
+        eight = (grey >> 8).astype(np.uint8)
+        return Image.fromarray(np.dstack([eight, eight, eight, opaque.astype(np.uint8)]))
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _orientation(picture: Image) -> object:
+    try:
+        with _silence():
+            return picture.getexif().get(ORIENTATION)
+    except BROKEN:
+        return None
+
+
+def _upright(picture: Image, orientation: object) -> Image:
+    from PIL.Image import Transpose as To
+
+    order = [To.FLIP_LEFT_RIGHT, To.ROTATE_180, To.FLIP_TOP_BOTTOM, To.TRANSPOSE]
+    turns = dict(enumerate([*order, To.ROTATE_270, To.TRANSVERSE, To.ROTATE_90], start=2))
+    return picture.transpose(turns[orientation]) if isinstance(orientation, int) and orientation in turns else picture
+
+
+def _on_white(picture: Image) -> Picture:
+    from PIL import Image
+
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    colours = Image.new("RGB", picture.size, "white")  # without the file's metadata, so that nobody turns it again
+    colours.paste(picture, mask=alpha)
+    return Picture(colours, alpha if alpha and alpha.getextrema() != (255, 255) else None)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warnings of metadata; one thread at a time, for the filter is everybody's (until Python 3.14)."""
+    with _warned, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _gist(error: BaseException) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(reason.split())[:200].rstrip(".")
