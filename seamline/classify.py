@@ -11,7 +11,7 @@ from typing import TextIO
 from seamline import pictures
 from seamline.classifier import Answer, Classifier
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"}
+SUFFIXES = {".gif", ".jpeg", ".jpg", ".png", ".webp"}
 STDIN = "-"
 BAR_FROM = 20  # pictures that take long enough for a progress bar
 FORMATS = ("table", "json", "csv")

@@ -1,8 +1,8 @@
 """The bytes of a picture file as an upright, small, 8-bit picture. Needs Pillow.
 
-Pictures come from strangers. Only formats that customers send and that are simple are tried, which TIFF is not; the
-size is looked at before a pixel is decoded; whatever Pillow's readers stumble over ends as one line. Broken EXIF data
-costs nobody the picture: it is taken as it lies.
+Pictures come from strangers. Only the formats that customers send are tried; the number of parts and the size are
+looked at before a pixel is decoded; whatever Pillow's readers stumble over ends as one line. Broken EXIF data costs
+nobody the picture: it is taken as it lies.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from seamline.containers import require_few_parts
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 LARGEST_BYTES = 32 * 2**20
 LARGEST_PIXELS = 32 * 10**6
-LARGEST_JPEG_PIXELS = 80 * 10**6  # decoded at a fraction of its size; telephones make such
+LARGEST_JPEG_PIXELS = 80 * 10**6  # not progressive: decoded at a fraction of its size; telephones make such
 LONGEST = 512  # pixels that are kept of the longest edge
 ORIENTATION = 0x0112  # EXIF
 BROKEN = (  # what Pillow's readers raise for broken files
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
-    *(EOFError, MemoryError, struct.error, zlib.error),
+    *(AssertionError, EOFError, MemoryError, struct.error, zlib.error),
 )
 
 _warned = threading.Lock()
@@ -51,8 +53,10 @@ def decode(content: bytes) -> Picture:
     """
     if len(content) > LARGEST_BYTES:
         raise ValueError(f"expected at most {LARGEST_BYTES:,} bytes. Received more.")
+    require_few_parts(content)
     with _opened(content) as picture:
-        limit = LARGEST_JPEG_PIXELS if picture.format in {"JPEG", "MPO"} else LARGEST_PIXELS
+        at_once = picture.format in {"JPEG", "MPO"} and not picture.info.get("progressive")
+        limit = LARGEST_JPEG_PIXELS if at_once else LARGEST_PIXELS
         if picture.width * picture.height > limit:
             raise ValueError(f"expected at most {limit:,} pixels. Received {picture.width:,} × {picture.height:,}.")
         try:
@@ -83,9 +87,9 @@ def _eight_bits(picture: Image) -> Image:
 
     if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip
         grey = np.asarray(picture)
-        opaque = np.where(grey == picture.info.get("transparency", -1), 0, 255)
-        eight = (grey >> 8).astype(np.uint8)
-        return Image.fromarray(np.dstack([eight, eight, eight, opaque.astype(np.uint8)]))
+        eight = Image.fromarray((grey >> 8).astype(np.uint8))
+        opaque = (grey != picture.info.get("transparency", -1)).astype(np.uint8) * np.uint8(255)
+        return Image.merge("RGBA", (eight, eight, eight, Image.fromarray(opaque)))
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     return picture if picture.mode == mode else picture.convert(mode)
 
