@@ -64,7 +64,7 @@ def _update(chosen: argparse.Namespace) -> int:
 
 
 def _rollback(chosen: argparse.Namespace) -> int:
-    print(f"Version {slots.rollback(chosen.slots)} serves again from {chosen.slots}.")
+    print(f"Version {slots.rollback(chosen.slots, _key(chosen))} serves again from {chosen.slots}.")
     return 0
 
 
@@ -134,7 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     update.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder")
     update.set_defaults(run=_update)
 
-    back = commands.add_parser("rollback", parents=[place], help="put the bundle before the last update into service")
+    back = commands.add_parser(
+        "rollback", parents=[key, place], help="put the bundle before the last update into service"
+    )
     back.set_defaults(run=_rollback)
     return parser
 

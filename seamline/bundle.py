@@ -25,7 +25,8 @@ from seamline import ed25519
 FORMAT = 1
 MANIFEST, SIGNATURE, MODEL, GOLDEN, CARD = "manifest.json", "manifest.sig", "model.onnx", "golden.json", "card.md"
 REQUIRED = {MODEL, GOLDEN, CARD}
-LARGEST_BYTES = 256 * 2**20
+LARGEST_BYTES = 256 * 2**20  # of all files together: a bundle is held in memory
+LARGEST_GOLDEN_BYTES = 2**20
 LARGEST_MANIFEST_BYTES = 2**20
 LARGEST_KEY_BYTES = 4096
 KEY_PREFIX = bytes.fromhex("302a300506032b6570032100")  # of every such key: RFC 8410, section 4
@@ -100,13 +101,15 @@ def golden(bundle: Bundle) -> Golden:
     Raises:
         BundleError: they are not what this format says.
     """
+    if len(bundle.files[GOLDEN]) > LARGEST_GOLDEN_BYTES:
+        raise BundleError(f"{GOLDEN}: expected at most {LARGEST_GOLDEN_BYTES:,} bytes.")
     try:
         found = json.loads(bundle.files[GOLDEN])
         images = np.stack([np.frombuffer(base64.b64decode(text, validate=True), np.uint8) for text in found["images"]])
         expected = np.array(found["probabilities"], np.float32)
         tolerance = float(found["tolerance"])
         images = images.reshape(-1, 28, 28)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BundleError(f"{GOLDEN} is not as format {FORMAT} has it ({error}).") from error
     if expected.shape != (len(images), len(bundle.classes)) or not 0 < tolerance < 1 or not np.isfinite(expected).all():
         raise BundleError(f"{GOLDEN} is not as format {FORMAT} has it: {images.shape} and {expected.shape}.")
@@ -158,6 +161,7 @@ def _require_sound(folder: Path, manifest: dict[str, Any]) -> None:
         and version >= 1
         and isinstance(files, dict)
         and all(_plain(name) and _described(facts) for name, facts in files.items())
+        and sum(facts["bytes"] for facts in files.values()) <= LARGEST_BYTES
     )
     if not sound:
         raise BundleError(f"{folder / MANIFEST}: classes, version or files are not as format {FORMAT} has them.")
@@ -175,7 +179,7 @@ def _described(facts: Any) -> bool:
     return (
         isinstance(facts, dict)
         and type(facts.get("bytes")) is int
-        and 0 <= facts["bytes"] <= LARGEST_BYTES
+        and facts["bytes"] >= 0
         and isinstance(facts.get("sha256"), str)
     )
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seamline import bundle
+from seamline.external import reaches_out
 
+FATAL = 4  # of onnxruntime's severities
 BATCH = 512  # images at a time, so that memory stays flat
 LARGEST_BYTES = 256 * 2**20
 
@@ -52,18 +54,24 @@ class Classifier:
         if found is None and public_key is not None:
             raise bundle.BundleError(f"{path} is no bundle: a bare file cannot be signed.")
         content = found.files[bundle.MODEL] if found else _bare(path)
+        if reaches_out(content):  # before onnxruntime follows it
+            raise ValueError(f"{path} is not a model that Seamline exported: it is not one whole ONNX file.")
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it burns an idle kiosk's core
-        refusals: tuple[type[Exception], ...] = (KeyError, ValueError, RuntimeError, *_ort_errors())
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # no format that was not looked through
+        options.log_severity_level = FATAL  # errors are raised, and then said once
+        self._failures = _ort_errors()
+        refusals: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, RuntimeError, *self._failures)
         try:
-            # From bytes: they are those that were verified, and the file cannot point to others beside it.
+            # From bytes: they are those that were verified.
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             told: dict[str, Any] = dict(self._session.get_modelmeta().custom_metadata_map)
             self.classes: tuple[str, ...] = tuple(json.loads(told["classes"]))
+            _require_contract(self._session, self.classes)
         except refusals as error:
             raise ValueError(f"{path} is not a model that Seamline exported: {_gist(error)}") from error
         if found and self.classes != found.classes:
@@ -114,7 +122,10 @@ class Classifier:
                 "seamline.pictures.read makes such an array of a picture file."
             )
         parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
-        outputs = [self._session.run([output], {"image": part})[0] for part in parts]
+        try:
+            outputs = [self._session.run([output], {"image": part})[0] for part in parts]
+        except self._failures as error:
+            raise bundle.BundleError(f"The model fails on this device: {_gist(error)}") from error
         return np.concatenate(outputs) if outputs else np.zeros((0, width), np.float32)
 
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
@@ -132,14 +143,41 @@ def _bare(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _require_contract(session: Any, classes: tuple[str, ...]) -> None:
+    """Raw pixels in, probabilities out: what would answer something else is another model."""
+    inputs = {one.name: one for one in session.get_inputs()}
+    outputs = {one.name: one for one in session.get_outputs()}
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("its metadata names no classes")
+    if list(inputs) != ["image"] or not _fits(inputs["image"], "tensor(uint8)", 28, 28):
+        raise ValueError(f"expected image uint8 (n, 28, 28) as its input. Received {_shapes(inputs)}.")
+    sound = "probabilities" in outputs and _fits(outputs["probabilities"], "tensor(float)", len(classes))
+    if not sound or not ("embedding" not in outputs or _fits(outputs["embedding"], "tensor(float)", None)):
+        raise ValueError(
+            f"expected probabilities float (n, {len(classes)}) as its output. Received {_shapes(outputs)}."
+        )
+
+
+def _fits(tensor: Any, kind: str, *sides: int | None) -> bool:
+    """Whether it is (n, sides) of that type, n being free; None: any number."""
+    n, *others = tensor.shape or [0]
+    alike = [isinstance(other, int) and side in {None, other} for other, side in zip(others, sides, strict=False)]
+    return tensor.type == kind and not isinstance(n, int) and len(others) == len(sides) and all(alike)
+
+
+def _shapes(tensors: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {tensor.type} {tensor.shape}" for name, tensor in tensors.items()) or "none"
+
+
 def _ort_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises for a file it cannot load; its own classes derive from Exception alone."""
+    """What onnxruntime raises; its own classes derive from Exception alone, and newer releases have more of them."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    return state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.Fail, state.NotImplemented
+    found = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+    return tuple(found)
 
 
 def _gist(error: Exception) -> str:
     if isinstance(error, KeyError):
         return "its metadata names no classes"
-    return " ".join(str(error).split()).rpartition(" : ")[2][:200]  # behind onnxruntime's codes
+    return " ".join(str(error).split()).rpartition(" : ")[2][:300]  # behind onnxruntime's codes

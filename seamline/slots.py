@@ -62,8 +62,13 @@ def install(slots: Path, source: Path, public_key: bytes | None = None) -> Bundl
         return found
 
 
-def rollback(slots: Path) -> int:
+def rollback(slots: Path, public_key: bytes | None = None) -> int:
     """Let the bundle before the last update serve again; its version.
+
+    Args:
+        slots: the folder with both slots.
+        public_key: 32 bytes; if given, that bundle must be signed with its private key, too: a revoked one is not
+            gone back to.
 
     Raises:
         BundleError: there is none, or it is broken. What serves goes on serving.
@@ -72,7 +77,7 @@ def rollback(slots: Path) -> int:
         state = read(slots)
         if not state.previous:
             raise BundleError(f"{slots}: there is no bundle to go back to.")
-        found = bundle.read(slots / state.previous)
+        found = bundle.read(slots / state.previous, public_key)
         _write(slots, State(state.previous, "", state.newest))
         return found.version
 
@@ -117,12 +122,14 @@ def read(slots: Path) -> State:
     path = slots / STATE
     if not path.exists():
         return State()
+    broken = f"{path} is broken. Remove it and install a bundle: seamline update BUNDLE"
     try:
         state = State(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise BundleError(f"{path} is broken. Remove it and install a bundle: seamline update BUNDLE") from error
-    if not {state.serving, state.previous} <= {*NAMES, ""} or type(state.newest) is not int:
-        raise BundleError(f"{path} is broken. Remove it and install a bundle: seamline update BUNDLE")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BundleError(broken) from error
+    typed = all(type(found) is type(wanted) for found, wanted in zip(state, State(), strict=True))
+    if not typed or not {state.serving, state.previous} <= {*NAMES, ""}:
+        raise BundleError(broken)
     return state
 
 
