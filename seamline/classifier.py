@@ -20,10 +20,13 @@ BATCH = 512  # images at a time, so that memory stays flat
 LARGEST_BYTES = 256 * 2**20
 
 
+UNKNOWN = "unknown"
+
+
 class Answer(NamedTuple):
     """What one picture shows."""
 
-    name: str
+    name: str  # of a class, or "unknown"
     probability: float  # 0 … 1
 
 
@@ -38,6 +41,7 @@ class Classifier:
 
     Attributes:
         classes: names, in the order of the probabilities.
+        unknown_below: the probability of the likeliest class below which a picture shows something else; 0: never.
         info: what the model says of itself; of a bundle the manifest.
 
     Raises:
@@ -71,6 +75,7 @@ class Classifier:
             self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             told: dict[str, Any] = dict(self._session.get_modelmeta().custom_metadata_map)
             self.classes: tuple[str, ...] = tuple(json.loads(told["classes"]))
+            self.unknown_below = _share(told.get("unknown_below", "0"))
             _require_contract(self._session, self.classes)
         except refusals as error:
             raise ValueError(f"{path} is not a model that Seamline exported: {_gist(error)}") from error
@@ -129,10 +134,24 @@ class Classifier:
         return np.concatenate(outputs) if outputs else np.zeros((0, width), np.float32)
 
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
-        """The likeliest class of each picture, with its probability; `images` as for `probabilities`."""
-        probabilities = self.probabilities(images)
-        best = probabilities.argmax(axis=1)
-        return [Answer(self.classes[k], float(row[k])) for k, row in zip(best, probabilities, strict=True)]
+        """The likeliest class of each picture, with its probability; `images` as for `probabilities`.
+
+        Where that lies below `unknown_below`, the name is "unknown": 95 % of real garments lie above it.
+        """
+        return [self.best(row) for row in self.probabilities(images)]
+
+    def best(self, row: NDArray[np.float32]) -> Answer:
+        """The answer that one row of `probabilities`, (classes,), amounts to."""
+        likeliest = int(row.argmax())
+        probability = float(row[likeliest])
+        return Answer(self.classes[likeliest] if probability >= self.unknown_below else UNKNOWN, probability)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise ValueError(f"its metadata has unknown_below {text[:20]!r}, expected 0 … 1")
+    return share
 
 
 def _bare(path: Path) -> bytes:

@@ -1,6 +1,8 @@
 """Training images, drawn anew at every step in the graph: shifted, flipped, partly erased.
 
-Every draw is fixed by seed and step, so that a step can be repeated.
+Where the recipe says so, some are made to look photographed, and some are no garments at all: strangers, which the
+model learns to be unsure of (https://arxiv.org/abs/1812.04606). Every draw is fixed by seed and step, so that a step
+can be repeated.
 """
 
 from collections.abc import Callable
@@ -9,26 +11,33 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tasks.arrays import SIDE, Images
+from tasks import photographed
+from tasks.arrays import SIDE, Split
 from tasks.recipes import Recipe
 
 ERASED_AREA = (0.02, 0.4)  # share of the picture: https://arxiv.org/abs/1708.04896, table 1
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width, likewise
-MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE = range(7)  # the draws of a step
+MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE, KINDS, LEVELS, COARSE, PIECES = range(11)  # the draws of a step
 
 
-def augmenter(images: Images, recipe: Recipe, seed: int) -> Callable[[Any, Any], Any]:
-    """Images by index, as the recipe has them shifted, flipped and erased.
+def strangers(recipe: Recipe) -> int:
+    """How many images of a batch, its first, are strangers."""
+    return round(recipe.strangers * recipe.batch)
+
+
+def augmenter(train: Split, recipe: Recipe, seed: int) -> Callable[[Any, Any], Any]:
+    """Images by index, as the recipe has them changed.
 
     Args:
-        images: (n, 28, 28) uint8.
-        recipe: its shift, flip and erase.
+        train: n images and their labels.
+        recipe: its shift, flip, erase, strangers and photographed.
         seed: of every draw, with the number of the step.
 
     Returns:
-        (indices (b,) int32, step () int32) → (b, 28, 28) uint8, and which are mirrored, (b,) int32 of 0 and 1.
+        (indices (b,) int32, step () int32) → (b, 28, 28) uint8, the first of them strangers, and which are mirrored,
+        (b,) int32 of 0 and 1.
     """
-    gather = _gatherer(images, recipe)
+    gather, change = _gatherer(train.images, recipe), _changer(train, recipe)
 
     def images_at(indices: Any, step: Any) -> tuple[Any, Any]:
         def draw(what: int, shape: tuple[Any, ...], low: Any, high: Any, dtype: Any = tf.float32) -> Any:
@@ -38,12 +47,54 @@ def augmenter(images: Images, recipe: Recipe, seed: int) -> Callable[[Any, Any],
             draw(FLIPS, (tf.size(indices), 1), 0, 2, tf.int32) if recipe.flip else tf.zeros_like(indices)[:, None]
         )
         found = gather(indices, mirrored, draw)
-        return _erased(found, recipe.erase, draw) if recipe.erase else found, mirrored[:, 0]
+        found = _erased(found, recipe.erase, draw) if recipe.erase else found
+        return change(found, indices, mirrored[:, 0], draw), mirrored[:, 0]
 
     return images_at
 
 
-def _gatherer(images: Images, recipe: Recipe) -> Callable[[Any, Any, Any], Any]:
+def _changer(train: Split, recipe: Recipe) -> Callable[[Any, Any, Any, Any], Any]:
+    """The first images of a batch become strangers, those after them look photographed."""
+    strange = strangers(recipe)
+    changed = strange + round(recipe.photographed * recipe.batch)
+    if not changed:
+        return lambda found, *_: found
+    whole = tf.constant(train.images)
+    about = photographed.Garments(*map(tf.constant, photographed.garments(train.images, train.labels)))
+
+    def change(found: Any, indices: Any, mirrored: Any, draw: Any) -> Any:
+        indices, mirrored = indices[:changed], mirrored[:changed]
+        own = tf.gather(whole, indices)
+        own = tf.where(mirrored[:, None, None] == 1, own[:, :, ::-1], own)
+        parts = [_strange(own[:strange], draw)] if strange else []
+        if changed > strange:
+            boxes, shoes, sleeved = (tf.gather(one, indices[strange:]) for one in about)
+            row, column, height, width = tf.unstack(boxes, axis=1)
+            column = tf.where(mirrored[strange:] == 1, SIDE - 1 - column, column)
+            these = photographed.Garments(tf.stack([row, column, height, width], axis=1), shoes, sleeved)
+            parts.append(photographed.photographed(own[strange:], these, draw))
+        return tf.concat([*parts, found[changed:]], axis=0)
+
+    return change
+
+
+def _strange(images: Any, draw: Any) -> Any:
+    """No garments, uint8 (b, 28, 28): noise, fine and coarse, plain grey, negatives, and garments in pieces."""
+    count = tf.shape(images)[0]
+    noise = tf.cast(draw(NOISE, tf.shape(images), 0, 256, tf.int32), tf.uint8)
+    coarse = tf.image.resize(draw(COARSE, (count, 7, 7, 1), 0.0, 255.0), (SIDE, SIDE), "bilinear")[..., 0]
+    plain = tf.zeros_like(images) + tf.cast(draw(LEVELS, (count, 1, 1), 0, 256, tf.int32), tf.uint8)
+    quarters = tf.roll(images, (SIDE // 2, SIDE // 2), (1, 2))
+    starts = draw(PIECES, (count, 2), 0.1, 0.5)
+    piece = tf.image.crop_and_resize(
+        tf.cast(images, tf.float32)[..., None], tf.concat([starts, starts + 0.4], 1), tf.range(count), (SIDE, SIDE)
+    )[..., 0]
+    kinds = [noise, tf.cast(coarse, tf.uint8), plain, 255 - images, quarters, tf.cast(piece, tf.uint8)]
+    chosen = draw(KINDS, (count,), 0, len(kinds), tf.int32)
+    return tf.gather(tf.stack(kinds, axis=1), chosen, batch_dims=1)
+
+
+def _gatherer(images: Any, recipe: Recipe) -> Callable[[Any, Any, Any], Any]:
     """One gather shifts and flips: the images stand padded in memory, and each pixel of the result is looked up."""
     shift, flip = recipe.shift, recipe.flip
     width = SIDE + 2 * shift

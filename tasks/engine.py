@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.arrays import Split
-from tasks.augment import augmenter
+from tasks.augment import augmenter, strangers
 from tasks.recipes import Recipe
 
 STEPS_PER_CALL = 30
@@ -50,9 +50,7 @@ class Trainer:
         self._optimiser.build(model.trainable_variables)
         self._averages = [tf.Variable(variable.value) for variable in model.trainable_variables]
         loss = _loss(train, recipe, lessons)
-        self._run = _compiled(
-            model, self._optimiser, self._averages, augmenter(train.images, recipe, seed), loss, recipe
-        )
+        self._run = _compiled(model, self._optimiser, self._averages, augmenter(train, recipe, seed), loss, recipe)
 
     def epoch(self, number: int) -> Iterator[Progress]:
         """Train for one epoch (from 0), giving word after every few steps."""
@@ -126,21 +124,24 @@ def _loss(train: Split, recipe: Recipe, lessons: Lessons | None) -> Callable[[An
     """(logits (b, 10), indices (b,), which are mirrored (b,)) → mean loss in nats, and which are right, (b,) bool.
 
     Cross-entropy with smoothed labels; with a teacher also with its answers, both softened by the temperature
-    (https://arxiv.org/abs/1503.02531, section 2).
+    (https://arxiv.org/abs/1503.02531, section 2). Of strangers, the first of a batch, every class is as likely.
     """
+    strange = strangers(recipe)
     labels, smoothing, teacher = tf.constant(train.labels.astype(np.int32)), recipe.label_smoothing, recipe.teacher
     answers = tf.constant(lessons) if teacher else None
 
     def loss_of(logits: Any, indices: Any, mirrored: Any) -> tuple[Any, Any]:
         truth = tf.gather(labels, indices)
-        targets = tf.one_hot(truth, 10) * (1 - smoothing) + smoothing / 10
+        known = tf.range(tf.size(indices))[:, None] >= strange
+        targets = tf.where(known, tf.one_hot(truth, 10) * (1 - smoothing) + smoothing / 10, 0.1)
         loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         if teacher:
             heat = teacher.temperature
             said = tf.nn.softmax(tf.gather_nd(answers, tf.stack([mirrored, indices], axis=1)) / heat)
+            said = tf.where(known, said, 0.1)
             distance = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(said, logits / heat))
             loss = (1 - teacher.share) * loss + teacher.share * heat**2 * distance
-        return loss, tf.argmax(logits, axis=1, output_type=tf.int32) == truth
+        return loss, (tf.argmax(logits, axis=1, output_type=tf.int32) == truth)[strange:]
 
     return loss_of
 

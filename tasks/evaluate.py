@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks import metrics, splits, trained
-from tasks.arrays import CLASSES, Labels, Probabilities
+from tasks import metrics, splits, strangers, trained
+from tasks.arrays import CLASSES, Images, Labels, Probabilities
 from tasks.files import write_array, write_json, write_text
 from tasks.params import Evaluate
 
@@ -31,6 +31,7 @@ def run(
     probabilities = trained.probabilities(model, test.images)
     measured = {
         **measure(test.labels, probabilities, params),
+        "unknown": unknown(model, test.images, probabilities, description["unknown_below"], params.seed),
         "weights": description["weights"],
         "test_data": description["data"]["test"],
     }
@@ -68,6 +69,20 @@ def measure(labels: Labels, probabilities: Probabilities, params: Evaluate) -> d
     }
 
 
+def unknown(
+    model: Any, images: Images, probabilities: Probabilities, limit: float, seed: int
+) -> dict[str, float | dict[str, float]]:
+    """The probability below which an answer is "unknown", and for what share it is: garments, and strangers by kind."""
+    shown = strangers.kinds(images, seed)
+    return {
+        "below": limit,
+        "garments": strangers.refused(probabilities, limit),
+        "strangers": {
+            kind: strangers.refused(trained.probabilities(model, some), limit) for kind, some in shown.items()
+        },
+    }
+
+
 def predictions_csv(labels: Labels, probabilities: Probabilities) -> str:
     """One row per test image: its number, what it is, what was said, and with which probability."""
     text = io.StringIO()
@@ -89,5 +104,11 @@ def _table(measured: dict[str, Any]) -> str:
         f"| {name} | {values['precision']:.3f} | {values['recall']:.3f} | {values['f1']:.3f} |"
         for name, values in measured["classes"].items()
     ]
+    unsure = measured["unknown"]
+    refusals = ", ".join(f"{share:.1%} of {kind}" for kind, share in unsure["strangers"].items())
+    below = f"\nUnknown, below {unsure['below']:.1%}: {unsure['garments']:.1%} of the test images; {refusals}."
     pairs = [f"- {pair['actual']} taken for {pair['predicted']}: {pair['images']}" for pair in measured["confused"]]
-    return "\n".join([heading, "| class | precision | recall | F1 |", "|---|---:|---:|---:|", *rows, "", *pairs]) + "\n"
+    return (
+        "\n".join([heading, "| class | precision | recall | F1 |", "|---|---:|---:|---:|", *rows, "", *pairs, below])
+        + "\n"
+    )

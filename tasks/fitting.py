@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 COLUMNS = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
 CODE = (
     Path(engine.__file__),
-    Path(engine.__file__).with_name("augment.py"),
+    *(Path(engine.__file__).with_name(f"{name}.py") for name in ("augment", "photographed")),
     *Path(models.__file__).parent.glob("*.py"),
 )
 History = list[dict[str, Any]]  # a row per epoch: epoch, loss, accuracy, validation_loss, validation_accuracy

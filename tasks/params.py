@@ -57,12 +57,14 @@ class Normalise(Section):
 class Train(Section):
     recipe: str
     precision: Literal["auto", "float32", "bfloat16"]
+    accepted: Annotated[float, Field(gt=0, lt=1)]
     seed: Seed
 
 
 class Evaluate(Section):
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     confused_pairs: Annotated[int, Field(ge=1, le=90)]
+    seed: Seed
 
 
 class Gate(Section):

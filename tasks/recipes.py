@@ -85,6 +85,8 @@ class Recipe(Section):
     shift: Annotated[int, Field(ge=0, le=8)]  # images are moved by up to this many pixels each way
     flip: bool  # left to right, every other time
     erase: Share  # of the images have noise in a rectangle
+    photographed: Share = 0.0  # of the images look as if customers had photographed them: tasks/photographed.py
+    strangers: Share = 0.0  # of the images are no garments; the model learns to be unsure of them
     averaging: Annotated[float, Field(ge=0, lt=1)]  # share of the old average kept every 8 steps; 0 = the last weights
     teacher: Teacher | None = None
     # A number's dotted name, such as size.filters.0 → what `make tune` tries.

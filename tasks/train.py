@@ -1,4 +1,4 @@
-"""Fit the recipe that params.yaml names to the training images; validation images are only looked at.
+"""Fit the recipe that params.yaml names to the training images; validation images are looked at, and calibrate it.
 
 Nothing is chosen by the test set, which this stage does not read, nor by the best epoch.
 """
@@ -6,7 +6,7 @@ Nothing is chosen by the test set, which this stage does not read, nor by the be
 from pathlib import Path
 from typing import Any
 
-from tasks import checkpoint, fitting, recipes, splits, teacher, trained
+from tasks import calibration, checkpoint, fitting, recipes, splits, teacher, trained
 from tasks.files import read_json, write_text
 from tasks.params import Train
 
@@ -41,7 +41,11 @@ def run(
     }
     key = fitting.key_of(provenance)
     history = fitting.fit(model, train, validation, recipe, params.seed, checkpoints, key, lessons).history
-    weights = trained.save(model, model_folder, provenance | {"code": fitting.code()})
+    heat = calibration.temperature(trained.logits(model, validation.images), validation.labels)
+    calibration.cool(model, heat)
+    limit = calibration.unknown_below(trained.probabilities(model, validation.images), params.accepted)
+    described = {**provenance, "code": fitting.code(), "temperature": heat, "unknown_below": limit}
+    weights = trained.save(model, model_folder, described)
     write_text(history_file, fitting.as_csv(history))
     write_text(summary, _table(history, model.count_params(), precision, weights))
     checkpoint.clear(checkpoints)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tasks.arrays import Split
 from tasks.augment import augmenter
 
 
@@ -16,7 +17,9 @@ def drawn(images, recipe):
 
     def draw(indices, step, **changes):
         plain = {"shift": 0, "flip": False, "erase": 0.0}
-        images_at = augmenter(images, recipe.model_copy(update=plain | changes), seed=3)
+        images_at = augmenter(
+            Split(images, np.arange(len(images), dtype=np.uint8)), recipe.model_copy(update=plain | changes), seed=3
+        )
         return images_at(tf.constant(indices), tf.constant(step))[0].numpy()
 
     return draw
@@ -44,7 +47,11 @@ def test_shifting_and_flipping_gives_a_picture_of_the_same_image(images, drawn, 
 
 
 def test_it_says_which_are_mirrored(images, recipe):
-    images_at = augmenter(images, recipe.model_copy(update={"shift": 0, "flip": True, "erase": 0.0}), seed=3)
+    images_at = augmenter(
+        Split(images, np.arange(len(images), dtype=np.uint8)),
+        recipe.model_copy(update={"shift": 0, "flip": True, "erase": 0.0}),
+        seed=3,
+    )
 
     for step in range(10):
         found, mirrored = (value.numpy() for value in images_at(tf.constant(range(6)), tf.constant(step)))
