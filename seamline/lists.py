@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PROBED = 24  # lists that a question looks at; benchmarks/likeness.md says what that finds
+PROBED = 32  # lists that a question looks at; benchmarks/likeness.md says what that finds
 TRAINING_ROWS = 64  # for each list's centre
 ROUNDS = 10
 
