@@ -1,6 +1,7 @@
 """`seamline index`: a folder of pictures as an index to find likenesses in."""
 
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -21,23 +22,23 @@ INTERRUPTED = 130  # as a shell says it of SIGINT
 def run(classifier: Classifier, chosen: Namespace) -> int:
     """Index a folder; 0: every picture is in the index, 1: some could not be read."""
     _require_place(chosen.out)
-    those = reading.found([chosen.folder])
-    progress, failures = Progress(len(those)), 0
-
-    def refuse(name: str, reason: str) -> None:
-        nonlocal failures
-        failures += 1
-        progress.say(reading.shown(f"{name}: {reason}"))
-
+    refused: list[str] = []
     try:
+        those = reading.found([chosen.folder])
+        progress = Progress(len(those))
+
+        def refuse(name: str, reason: str) -> None:
+            refused.append(name)
+            progress.say(reading.shown(f"{name}: {reason}"))
+
         index = build(classifier, chosen.folder, refuse, those, progress)
         likeness.write(chosen.out, index)
     except KeyboardInterrupt:
-        progress.say(f"Interrupted. {chosen.out} is as it was.")
+        print(f"\nInterrupted. {chosen.out} is as it was.", file=sys.stderr)
         return INTERRUPTED
-    left_out = f", {failures:,} left out" if failures else ""
+    left_out = f", {len(refused):,} left out" if refused else ""
     print(f"{len(index):,} pictures{left_out}. What is like one: seamline similar PICTURE --index {chosen.out}")
-    return 1 if failures else 0
+    return 1 if refused else 0
 
 
 def build(

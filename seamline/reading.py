@@ -72,8 +72,10 @@ def _within(folder: str) -> Iterator[Found]:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    elif Path(entry.name).suffix.lower() in SUFFIXES and not stat.S_ISDIR(mode := _mode(entry.path)):
-                        yield Found(str(Path(entry.path)), _fault(mode))
+                    elif Path(entry.name).suffix.lower() in SUFFIXES:
+                        mode = stat.S_IFREG if entry.is_file(follow_symlinks=False) else _mode(entry.path)
+                        if not stat.S_ISDIR(mode):
+                            yield Found(str(Path(entry.path)), _fault(mode))
         except OSError as error:
             yield Found(here, f"the folder cannot be read: {error.strerror}")
 
