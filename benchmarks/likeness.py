@@ -42,14 +42,17 @@ def main() -> None:
     pixels = same_kind(plain(train.images), train.labels, plain(validation.images), validation.labels)
     rows = [
         (
-            f"of the {NEIGHBOURS} nearest, the same kind: an index of {len(items):,} training images",
+            f"same kind, in an index of {len(items):,} training images",
             f"{kinds.mean():.1%}",
         ),
-        (f"likewise, of the {len(asked) - 1:,} other validation images, all new to the model", f"{others.mean():.1%}"),
-        ("likewise, of training images by their pixels' cosine, without a model", f"{pixels.mean():.1%}"),
+        (
+            f"same kind, among the {len(asked) - 1:,} other validation images: all new to the model",
+            f"{others.mean():.1%}",
+        ),
+        ("same kind, among training images by the cosine of their pixels, without a model", f"{pixels.mean():.1%}"),
     ]
     rows += [
-        (f"likewise by the model, {name}", f"{kinds[validation.labels == k].mean():.1%}")
+        (f"same kind, among training images, {name}", f"{kinds[validation.labels == k].mean():.1%}")
         for k, name in enumerate(CLASSES)
     ]
     rows += speed(classifier, train.images, validation.images[:QUESTIONS])
@@ -98,7 +101,7 @@ def speed(classifier: Classifier, images: NDArray[np.uint8], questions: NDArray[
         read = _median_ms(lambda _: likeness.read(file), range(5))
     large = Index([str(number) for number in range(LARGER)], items, classifier.digest)
     rows = [
-        (f"a question among {LARGE:,}, exact", f"{_median_ms(lambda one: index.nearest(one), asked):.1f} ms"),
+        (f"a question among {LARGE:,}, exact", f"{_median_ms(index.nearest, asked):.1f} ms"),
         (
             "likewise from the picture's array on (`similar`)",
             f"{_median_ms(lambda one: classifier.similar(one, index), questions):.1f} ms",
@@ -132,7 +135,7 @@ def _by_lists(index: Index, items: Embeddings, asked: Embeddings) -> list[tuple[
         len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(exact.tolist(), found.tolist(), strict=True)
     )
     return [
-        ("likewise by faiss's lists", f"{_median_ms(lambda one: index.nearest(one), asked):.2f} ms"),
+        ("likewise by faiss's lists", f"{_median_ms(index.nearest, asked):.2f} ms"),
         ("of the exact answer, they find", f"{share:.1%}"),
         ("making them, once for a process", f"{seconds:.1f} s"),
     ]
@@ -154,8 +157,9 @@ def page(rows: list[tuple[str, str]]) -> str:
         ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
     heading = (
-        f"`python -m benchmarks.likeness` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, one thread of "
-        f"{os.cpu_count()} cores, Python {sys.version.partition(' ')[0]}. Questions are validation images; times are medians.\n"
+        f"`python -m benchmarks.likeness` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, "
+        f"one thread of {os.cpu_count()} cores, Python {sys.version.partition(' ')[0]}.\n"
+        f"Questions are validation images, shares of the {NEIGHBOURS} nearest, times medians.\n"
     )
     table = [f"| {what} | {measured} |" for what, measured in rows]
     return "\n".join(["# Likeness\n", heading, "| what | measured |", "|---|---:|", *table, ""])
@@ -163,5 +167,5 @@ def page(rows: list[tuple[str, str]]) -> str:
 
 if __name__ == "__main__":
     if not ONE_THREAD.items() <= os.environ.items():  # numpy reads them when it is loaded
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.likeness"], os.environ | ONE_THREAD)
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.likeness"], os.environ | ONE_THREAD)  # noqa: S606  # itself
     main()

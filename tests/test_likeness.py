@@ -260,6 +260,21 @@ def test_neither_a_pipe_nor_a_huge_file_is_read(tmp_path, index, monkeypatch):
             likeness.read(tmp_path / name)
 
 
+def test_more_pictures_than_memory_should_hold_are_refused(tmp_path, index, monkeypatch):
+    likeness.write(tmp_path / "shop", index)
+    monkeypatch.setattr(likeness, "LARGEST_ITEMS", 49)
+
+    with pytest.raises(ValueError, match="its header is of another format"):
+        likeness.read(tmp_path / "shop")
+
+
+@pytest.mark.parametrize("digits", range(8))
+def test_embeddings_stand_where_a_processor_reads_them_at_once(tmp_path, digits):
+    likeness.write(tmp_path / "shop", Index(["name"], random_rows(1), "m" * digits))
+
+    assert int.from_bytes((tmp_path / "shop").read_bytes()[:8], "little") % 8 == 0
+
+
 def test_safetensors_reads_the_file(tmp_path, index):
     safetensors = pytest.importorskip("safetensors.numpy", reason="it is no dependency of ours")
     likeness.write(tmp_path / "shop", index)
@@ -350,6 +365,19 @@ def test_beyond_the_exact_ones_lists_find_nearly_all(monkeypatch):
     assert index._lists is not None
     assert 0.9 < np.mean(shares) < 1, "they are looked through, but not all of them"
     assert index.nearest(asked, 10, exact=True) == exact
+
+
+def test_more_lists_find_more(monkeypatch):
+    pytest.importorskip("faiss", reason="the extra `likeness` is not installed")
+    rows = many(4000)
+    exact = likeness.nearest(rows, rows[::40], 10)[0]
+    shares = []
+    for probed in (1, 3, 63):
+        monkeypatch.setattr(lists, "PROBED", probed)
+        found = lists.Lists(rows).nearest(rows[::40], 10)[0]
+        shares.append(np.mean([np.isin(one, other).mean() for one, other in zip(found, exact, strict=True)]))
+
+    assert shares[0] < shares[1] < shares[2] == 1
 
 
 def test_lists_that_hold_too_few_fall_back_to_every_picture(monkeypatch):

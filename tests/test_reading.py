@@ -69,7 +69,11 @@ def test_found_are_pictures_in_the_order_of_their_names(shelf):
     (shelf / "notes.txt").write_text("no picture")
     (shelf / "folder.png").mkdir()
 
-    assert list(found(shelf)) == ["deep/five.PNG", "two.png"]
+    letters = [f"{letter}.jpg" for letter in "qwertzuiopasdfghjklyxcvbnm"]
+    for name in letters:
+        (shelf / name).touch()
+
+    assert list(found(shelf)) == sorted(["deep/five.PNG", "two.png", *letters])
 
 
 def test_found_names_are_those_that_were_given(shelf, monkeypatch):
@@ -270,6 +274,16 @@ def test_a_log_of_a_silent_command_gets_nothing(monkeypatch, capsys):
     progress.show(500)
 
     assert log.written() == ""
+
+
+def test_a_bar_stays_away_from_answers_on_the_same_terminal(monkeypatch, capsys):
+    terminal = Terminal(monkeypatch, capsys, watched=True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+    terminal.progress(1000, silent=True).show(1000)
+    assert terminal.written() == ""
+    terminal.progress(1000).show(1000)
+    assert terminal.written() != ""
 
 
 def test_few_pictures_have_no_bar(monkeypatch, capsys):
