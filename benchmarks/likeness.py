@@ -159,7 +159,8 @@ def page(rows: list[tuple[str, str]]) -> str:
     heading = (
         f"`python -m benchmarks.likeness` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, "
         f"one thread of {os.cpu_count()} cores, Python {sys.version.partition(' ')[0]}.\n"
-        f"Questions are validation images, shares of the {NEIGHBOURS} nearest, times medians.\n"
+        f"Questions are validation images, shares of the {NEIGHBOURS} nearest, times medians; "
+        f"{os.getloadavg()[1]:.1f} processes were running.\n"
     )
     table = [f"| {what} | {measured} |" for what, measured in rows]
     return "\n".join(["# Likeness\n", heading, "| what | measured |", "|---|---:|", *table, ""])
