@@ -1,18 +1,21 @@
-"""The command `seamline`: classify pictures, look at a bundle, prove it, and put a new one into service."""
+"""The command `seamline`: classify pictures, find what is like them; prove a bundle and put a new one into service."""
 
 import argparse
+import io
 import os
 import signal
 import sys
 from pathlib import Path
 
-from seamline import __version__, bundle, check, classify, slots
+from seamline import __version__, bundle, check, classify, indexing, similar, slots
 from seamline.classifier import Classifier
 
 EXAMPLES = """examples:
   seamline classify examples/*.png                 what each picture shows
   seamline classify photos --format csv > out.csv  every picture of a folder
   cat shoe.jpg | seamline classify -               a picture from elsewhere
+  seamline index photos                            remember every picture of a shop
+  seamline similar shoe.jpg -k 5                   and which five are most like this one
   seamline verify                                  is this bundle whole, and right on this processor?
   seamline update bundle --key seamline.pub        put a signed bundle into service
   seamline rollback                                and take it back
@@ -25,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `seamline … | head` ends quietly
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.run(chosen))
@@ -35,6 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _classify(chosen: argparse.Namespace) -> int:
     return classify.run(_classifier(chosen), chosen)
+
+
+def _index(chosen: argparse.Namespace) -> int:
+    return indexing.run(_classifier(chosen), chosen)
+
+
+def _similar(chosen: argparse.Namespace) -> int:
+    return similar.run(_classifier(chosen), chosen)
 
 
 def _info(chosen: argparse.Namespace) -> int:
@@ -83,6 +96,12 @@ def _slots_folder() -> Path:
     return Path(os.environ.get("SEAMLINE_SLOTS") or Path.home() / ".local/share/seamline")
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on. Received {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="seamline",
@@ -115,6 +134,33 @@ def _parser() -> argparse.ArgumentParser:
     said.add_argument("--top", type=int, default=3, choices=range(1, 11), metavar="N", help="how many names (3)")
     said.add_argument("--format", choices=classify.FORMATS, default="table", help="table, json (a line each) or csv")
     said.set_defaults(run=_classify)
+
+    made = commands.add_parser(
+        "index",
+        parents=[model],
+        help="remember every picture of a folder, to find likenesses",
+        description="Write what the model sees in every picture of a folder, and of the folders in it, into one file. "
+        "What cannot be read is named and left out (exit status 1). Links to folders are not followed. "
+        "Interrupted, or without any picture, it leaves the old file alone. Repeat it after an update of the model.",
+    )
+    made.add_argument("folder", metavar="FOLDER", help="with pictures")
+    made.add_argument(
+        "--out", type=Path, default=Path(indexing.FILE), metavar="FILE", help=f"the index ({indexing.FILE})"
+    )
+    made.set_defaults(run=_index)
+
+    like = commands.add_parser("similar", parents=[model], help="what an index has that is like a picture")
+    like.add_argument("files", nargs="+", metavar="PICTURE", help="pictures, folders of them, or - for standard input")
+    like.add_argument("-k", type=_positive, default=10, metavar="N", help="how many, the most alike first (10)")
+    like.add_argument(
+        "--index",
+        type=Path,
+        default=Path(indexing.FILE),
+        metavar="FILE",
+        help=f"that `seamline index` wrote ({indexing.FILE})",
+    )
+    like.add_argument("--format", choices=classify.FORMATS, default="table", help="table, json (a line each) or csv")
+    like.set_defaults(run=_similar)
 
     info = commands.add_parser("info", parents=[model], help="what the model says of itself")
     info.set_defaults(run=_info)

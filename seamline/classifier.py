@@ -4,6 +4,7 @@ onnxruntime is imported only when a classifier is made: its telemetry, on by def
 off before the import.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from seamline import bundle
 from seamline.external import reaches_out
+from seamline.likeness import Index, Neighbour
 
 FATAL = 4  # of onnxruntime's severities
 BATCH = 512  # images at a time, so that memory stays flat
@@ -43,6 +45,7 @@ class Classifier:
         classes: names, in the order of the probabilities.
         unknown_below: the probability of the likeliest class below which a picture shows something else; 0: never.
         info: what the model says of itself; of a bundle the manifest.
+        digest: SHA-256 of the model's file, which an index remembers.
 
     Raises:
         ValueError: it is not a model that Seamline exported, or must not be used (BundleError says why), or the
@@ -82,6 +85,7 @@ class Classifier:
         if found and self.classes != found.classes:
             raise bundle.BundleError(f"{path}: its manifest names other classes than its model.")
         self.info: dict[str, Any] = found.manifest if found else told
+        self.digest = hashlib.sha256(content).hexdigest()
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The probability of each class for each picture.
@@ -116,6 +120,30 @@ class Classifier:
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         normalised: NDArray[np.float32] = found / np.maximum(lengths, 1e-12)
         return normalised
+
+    def similar(
+        self, images: NDArray[np.uint8], index: Index, k: int = 10, *, exact: bool = False
+    ) -> list[list[Neighbour]]:
+        """What an index has that is like each picture, the most alike first.
+
+        Args:
+            images: as for `probabilities`.
+            index: of the same model, by `seamline index` or `likeness.Index`.
+            k: how many for each picture, ≥ 1; all there are where they are fewer.
+            exact: as for `Index.nearest`.
+
+        Returns:
+            A list for each picture.
+
+        Raises:
+            ValueError: another type or shape, or an index that another model made.
+        """
+        if index.model != self.digest:
+            raise ValueError(
+                f"Expected an index that this model made ({self.digest[:12]}). Received one of {index.model[:12]}. "
+                "Make it again: seamline index FOLDER"
+            )
+        return index.nearest(self.embed(images), k, exact=exact)
 
     def _run(self, output: str, images: NDArray[np.uint8], width: int) -> NDArray[np.float32]:
         images = np.asarray(images)

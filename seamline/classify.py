@@ -5,73 +5,47 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TextIO
 
-from seamline import pictures
+from seamline import reading
 from seamline.classifier import Answer, Classifier
+from seamline.progress import Progress
 
-SUFFIXES = {".gif", ".jpeg", ".jpg", ".png", ".webp"}
-STDIN = "-"
-BAR_FROM = 20  # pictures that take long enough for a progress bar
 FORMATS = ("table", "json", "csv")
 
 
 def run(classifier: Classifier, chosen: Namespace) -> int:
     """Classify files, folders and standard input; 0: all were answered, 1: some could not be read."""
-    names = list(found(chosen.files))
-    if not names:
-        print("No pictures there: " + ", ".join(map(str, chosen.files)), file=sys.stderr)
-        return 1
+    those = reading.found(chosen.files)
+    if not those:
+        raise ValueError("No pictures there: " + ", ".join(map(reading.shown, chosen.files)))
     write = {"table": _table, "json": _json, "csv": _csv}[chosen.format]
     failures: list[str] = []
-    write(_answers(classifier, names, chosen.top, failures), sys.stdout)
+    write(_answers(classifier, those, chosen.top, failures), sys.stdout)
     return 1 if failures else 0
 
 
-def found(files: Sequence[str]) -> Iterator[str]:
-    """The files, and the pictures in the folders among them, in their order."""
-    for name in files:
-        if name != STDIN and Path(name).is_dir():
-            yield from sorted(str(path) for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        else:
-            yield name
-
-
 def _answers(
-    classifier: Classifier, names: Sequence[str], top: int, failures: list[str]
+    classifier: Classifier, those: Sequence[reading.Found], top: int, failures: list[str]
 ) -> Iterator[tuple[str, list[Answer]]]:
     """Each picture with its likeliest kinds; what cannot be read is said on standard error and counted."""
-    for number, name in enumerate(names):
-        _progress(number, len(names))
-        try:
-            image = (
-                pictures.read_bytes(sys.stdin.buffer.read(pictures.LARGEST_BYTES + 1))
-                if name == STDIN
-                else pictures.read(name)
-            )
-        except (OSError, ValueError, ModuleNotFoundError) as error:
-            failures.append(name)
-            print(f"{name}: {error}" if name not in str(error) else error, file=sys.stderr)
-            continue
+    progress = Progress(len(those), silent=True)
+
+    def refuse(name: str, reason: str) -> None:
+        failures.append(name)
+        progress.say(reading.shown(f"{name}: {reason}"))
+
+    for name, image in reading.images(those, refuse, progress):
         row = classifier.probabilities(image)[0].tolist()
         yield name, sorted(map(Answer, classifier.classes, row), key=lambda answer: -answer.probability)[:top]
-    _progress(len(names), len(names))
-
-
-def _progress(done: int, total: int) -> None:
-    """A bar where a person watches and the answers go elsewhere."""
-    if total < BAR_FROM or not sys.stderr.isatty() or sys.stdout.isatty():
-        return
-    filled = 30 * done // total
-    print(
-        f"\r{'━' * filled}{'─' * (30 - filled)} {done:,}/{total:,}", end="" if done < total else "\n", file=sys.stderr
-    )
 
 
 def _table(answers: Iterator[tuple[str, list[Answer]]], out: TextIO) -> None:
     for name, best in answers:
-        print(f"{name}: " + ", ".join(f"{answer.name} {answer.probability:.1%}" for answer in best), file=out)
+        print(
+            f"{reading.shown(name)}: " + ", ".join(f"{answer.name} {answer.probability:.1%}" for answer in best),
+            file=out,
+        )
 
 
 def _json(answers: Iterator[tuple[str, list[Answer]]], out: TextIO) -> None:

@@ -86,11 +86,16 @@ def test_who_may_import_whom(package, may_import):
     assert {name for path in sources(package) for name in packages(path) & OURS} <= may_import
 
 
-def test_what_ships_needs_numpy_onnxruntime_and_for_pictures_pillow():
+def test_what_ships_needs_numpy_onnxruntime_for_pictures_pillow_and_beyond_100_000_faiss():
     third_party = {name for path in sources("seamline") for name in packages(path)} - set(sys.stdlib_module_names)
 
-    assert third_party == {"seamline", "numpy", "onnxruntime", "PIL"}
-    assert [path.name for path in sources("seamline") if "PIL" in packages(path)] == ["decoding.py", "pictures.py"]
+    assert third_party == {"seamline", "numpy", "onnxruntime", "PIL", "faiss"}
+    assert [path.name for path in sources("seamline") if "PIL" in packages(path)] == [
+        "decoding.py",
+        "foreground.py",
+        "pictures.py",
+    ]
+    assert [path.name for path in sources("seamline") if "faiss" in packages(path)] == ["lists.py"]
 
 
 def test_a_stage_has_one_word():
