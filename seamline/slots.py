@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,7 +164,8 @@ def _write_if_possible(slots: Path, state: State) -> None:
     try:
         _write(slots, state)
     except OSError:
-        (slots / f".tmp.{STATE}").unlink(missing_ok=True)
+        with suppress(OSError):
+            (slots / f".tmp.{STATE}").unlink()
 
 
 def _synced(path: Path, content: bytes) -> None:
