@@ -1,6 +1,7 @@
 """`seamline classify`: what pictures show, as a table, JSON or CSV."""
 
 import csv
+import io
 import json
 import sys
 from argparse import Namespace
@@ -23,6 +24,8 @@ def run(classifier: Classifier, chosen: Namespace) -> int:
     if not names:
         print("No pictures there: " + ", ".join(map(str, chosen.files)), file=sys.stderr)
         return 1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that is no UTF-8 stops nothing
     write = {"table": _table, "json": _json, "csv": _csv}[chosen.format]
     failures: list[str] = []
     write(_answers(classifier, names, chosen.top, failures), sys.stdout)
@@ -33,7 +36,9 @@ def found(files: Sequence[str]) -> Iterator[str]:
     """The files, and the pictures in the folders among them, in their order."""
     for name in files:
         if name != STDIN and Path(name).is_dir():
-            yield from sorted(str(path) for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES)
+            yield from sorted(
+                str(path) for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+            )
         else:
             yield name
 
