@@ -91,7 +91,7 @@ def start(slots: Path, public_key: bytes | None = None, threads: int = 1) -> Cla
     with _alone(slots):
         state = read(slots)
         if not state.confirmed:
-            if state.starts >= STARTS and state.previous:
+            if state.starts >= STARTS and _may_serve(slots, state.previous, public_key):
                 state = State(state.previous, "", state.newest)
             else:
                 state = state._replace(starts=state.starts + 1)
@@ -131,6 +131,14 @@ def read(slots: Path) -> State:
     if not typed or not {state.serving, state.previous} <= {*NAMES, ""}:
         raise BundleError(broken)
     return state
+
+
+def _may_serve(slots: Path, name: str, public_key: bytes | None) -> bool:
+    """Whether there is a bundle to go back to: whole, and signed with the key that counts today."""
+    try:
+        return bool(name) and bundle.read(slots / name, public_key).version >= 1
+    except (BundleError, OSError):
+        return False
 
 
 def _fill(slot: Path, source: Path, found: Bundle) -> None:

@@ -237,6 +237,13 @@ def test_revoked_key_serves_nothing_until_a_bundle_of_the_new_one_comes(place, m
     assert seamline("classify", EXAMPLE, "--key", "new.pub", cwd=place).returncode == 0
 
 
+def test_update_on_trial_is_not_taken_back_to_what_the_revoked_key_signed(place, made):
+    """It may crash, but there is nothing else that may serve."""
+    slots.install(place / "slots", made(3, NEW), public(NEW))
+
+    assert [slots.start(place / "slots", public(NEW)).info["version"] for _ in range(5)] == [3] * 5
+
+
 def test_lost_key_leaves_what_was_signed_serving(place, made):
     """Whoever has lost it can sign no update: the device says so, and goes on."""
     with pytest.raises(BundleError, match="not the signature"):
