@@ -51,6 +51,8 @@ def decode(content: bytes) -> Picture:
         ValueError: it is no picture, a broken one or too large a one.
         ModuleNotFoundError: Pillow is not installed.
     """
+    from PIL.Image import Resampling
+
     if len(content) > LARGEST_BYTES:
         raise ValueError(f"expected at most {LARGEST_BYTES:,} bytes. Received more.")
     require_few_parts(content)
@@ -60,9 +62,9 @@ def decode(content: bytes) -> Picture:
         if picture.width * picture.height > limit:
             raise ValueError(f"expected at most {limit:,} pixels. Received {picture.width:,} × {picture.height:,}.")
         try:
-            picture.draft(None, (2 * LONGEST, 2 * LONGEST))
+            picture.draft(None, (LONGEST, LONGEST))
             small = _eight_bits(picture)
-            small.thumbnail((LONGEST, LONGEST))
+            small.thumbnail((LONGEST, LONGEST), Resampling.BILINEAR)  # half the time of bicubic
             return _on_white(_upright(small, _orientation(picture)))
         except BROKEN as error:
             raise ValueError(f"not a picture that can be read: {_gist(error)}.") from error

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ def start(slots: Path, public_key: bytes | None = None, threads: int = 1) -> Cla
     with _alone(slots):
         state = read(slots)
         if not state.confirmed:
-            if state.starts >= STARTS and state.previous:
+            if state.starts >= STARTS and _may_serve(slots, state.previous, public_key):
                 state = State(state.previous, "", state.newest)
             else:
                 state = state._replace(starts=state.starts + 1)
@@ -133,6 +133,14 @@ def read(slots: Path) -> State:
     return state
 
 
+def _may_serve(slots: Path, name: str, public_key: bytes | None) -> bool:
+    """Whether there is a bundle to go back to: whole, and signed with the key that counts today."""
+    try:
+        return bool(name) and bundle.read(slots / name, public_key).version >= 1
+    except (BundleError, OSError):
+        return False
+
+
 def _fill(slot: Path, source: Path, found: Bundle) -> None:
     shutil.rmtree(slot, ignore_errors=True)
     slot.mkdir(parents=True)
@@ -164,7 +172,8 @@ def _write_if_possible(slots: Path, state: State) -> None:
     try:
         _write(slots, state)
     except OSError:
-        (slots / f".tmp.{STATE}").unlink(missing_ok=True)
+        with suppress(OSError):
+            (slots / f".tmp.{STATE}").unlink()
 
 
 def _synced(path: Path, content: bytes) -> None:

@@ -31,6 +31,7 @@ from tasks.params import Export
 logger = logging.getLogger(__name__)
 
 OPSET, IR = 17, 8  # onnxruntime 1.14 reads no later IR
+STANDARD = {"", "ai.onnx"}  # domains of operators that every runtime has
 PROBE_IMAGES = 64
 PROBE_TIMEOUT_S = 120
 LATENCY_RUNS = 300
@@ -53,12 +54,13 @@ def run(
     _require_passed(verdict, description["weights"])
     test = splits.read(normalised, "test")
     content = convert(model, metadata(description, metrics))
+    _require_old(content)
     expected = np.load(probabilities_file, allow_pickle=False)
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch:
         candidate = Path(scratch) / "model.onnx"
         candidate.write_bytes(content)
-        found = compare(seamline.Classifier(candidate, threads=cores).probabilities(test.images), expected)
+        found = compare(_loaded(candidate, cores).probabilities(test.images), expected)
         reasons = disagreements(found, params.max_difference) or alone(candidate, test.images, expected, params)
         found["latency_us"] = latency_us(seamline.Classifier(candidate), test.images[:1])
     found |= {"bytes": len(content), "weights": description["weights"], "published": not reasons, "reasons": reasons}
@@ -80,6 +82,9 @@ def convert(model: keras.Model, properties: dict[str, str]) -> bytes:
     Returns:
         The file: input `image` uint8 (n, 28, 28), outputs `probabilities` float32 (n, 10) and `embedding`
         float32 (n, k), what the last layer decides by; n free.
+
+    Raises:
+        ExportError: a layer has no counterpart in ONNX.
     """
     head = model.layers[-1]
     body = keras.Model(model.inputs, head.input)
@@ -95,7 +100,10 @@ def convert(model: keras.Model, properties: dict[str, str]) -> bytes:
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "n"
     onnx.helper.set_model_props(proto, properties)
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"nothing published: {str(error).strip().splitlines()[0]}.") from error
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
 
@@ -157,6 +165,26 @@ def latency_us(classifier: seamline.Classifier, image: Images) -> float:
         classifier.probabilities(image)
         times.append(time.perf_counter() - start)
     return round(float(np.median(times)) * 1e6, 1)
+
+
+def _require_old(content: bytes) -> None:
+    """Devices have old runtimes: a file is of the IR and operators that those read, whatever tf2onnx makes one day."""
+    proto = onnx.load_from_string(content)
+    operators = {node.domain for node in proto.graph.node} - STANDARD
+    opsets = {entry.version for entry in proto.opset_import if entry.domain in STANDARD}
+    if proto.ir_version > IR or opsets != {OPSET} or operators:
+        foreign = f" and operators of {', '.join(sorted(operators))}" if operators else ""
+        raise ExportError(
+            f"nothing published: expected IR {IR} or less and opset {OPSET}. "
+            f"Received IR {proto.ir_version}, opset {sorted(opsets)}{foreign}."
+        )
+
+
+def _loaded(candidate: Path, threads: int) -> seamline.Classifier:
+    try:
+        return seamline.Classifier(candidate, threads=threads)
+    except ValueError as error:
+        raise ExportError(f"nothing published: {error}") from error
 
 
 def _require_passed(verdict: dict[str, Any], weights: str) -> None:

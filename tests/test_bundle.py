@@ -341,6 +341,8 @@ def test_manifest_that_is_no_object_is_refused(folder, content):
         pytest.param({"probabilities": [[1.0]]}, id="another shape"),
         pytest.param({"tolerance": float("nan")}, id="nan"),
         pytest.param({"tolerance": 2.0}, id="a tolerance that tolerates everything"),
+        pytest.param({"tolerance": 10**400}, id="a tolerance beyond all floats"),
+        pytest.param({"probabilities": [[10**400] * 10] * 12}, id="probabilities beyond all floats"),
     ],
 )
 def test_golden_vectors_that_are_none_are_refused(folder, change):

@@ -76,6 +76,38 @@ def test_classify_writes_json_lines(seamline):
     ]
 
 
+def test_folder_of_odd_files_is_answered_picture_by_picture(seamline, place):
+    """Pipes, folders and links that lead nowhere are no pictures; empty files are said; names may be any bytes."""
+    shelf = place / "shelf"
+    os.mkfifo(shelf / "pipe.png")
+    (shelf / "folder.png").mkdir()
+    (shelf / "nowhere.png").symlink_to("absent.png")
+    (shelf / "loop").symlink_to(".")
+    (shelf / "link.png").symlink_to("two.png")
+    (shelf / "empty.png").write_bytes(b"")
+    for name in (b"\xff\xfe.png", "Hemd\n\u202e\U0001f455.png".encode()):
+        shutil.copy(shelf / "two.png", os.fsencode(shelf) + b"/" + name)
+
+    done = seamline("classify", "--model", "bundle", "--format", "json", "--top", "1", "shelf")
+
+    found = {json.loads(line)["file"] for line in done.stdout.decode().splitlines()}
+    odd = {"shelf/\udcff\udcfe.png", "shelf/Hemd\n\u202e\U0001f455.png"}
+    assert found == {"shelf/deep/five.png", "shelf/link.png", "shelf/two.png", *odd}
+    assert done.returncode == 1
+    assert done.stderr.decode() == "shelf/empty.png: not a picture that can be read: none of JPEG, PNG, WEBP, GIF.\n"
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_name_that_is_no_text_stops_nothing(seamline, place, form):
+    shutil.copy(place / "shelf/two.png", os.fsencode(place) + b"/shelf/a\xff.png")
+
+    done = seamline("classify", "--model", "bundle", "--format", form, "shelf")
+
+    assert done.returncode == 0, done.stderr
+    assert b"shelf/a\\udcff.png" in done.stdout
+    assert b"shelf/two.png" in done.stdout
+
+
 def test_classify_writes_csv(seamline):
     done = seamline("classify", "--model", "bundle", "--format", "csv", "--top", "1", "shelf")
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
 
 import seamline
 from tasks import export, probe, splits, trained
@@ -136,6 +137,54 @@ def test_one_perturbed_weight_publishes_nothing(numbers, folder, monkeypatch):
     assert (folder / "exports/model.onnx").read_bytes() == b"the one before"
     assert json.loads((folder / "export.json").read_text())["published"] is False
     assert "not published" in (folder / "export.md").read_text()
+
+
+def of_opset(proto):
+    proto.opset_import[0].version = 23
+
+
+def of_ir(proto):
+    proto.ir_version = 10
+
+
+def of_one_image(proto):
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def with_a_foreign_operator(proto):
+    proto.graph.node.add(op_type="Shout", domain="com.example", input=["image"], output=["louder"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        pytest.param(of_opset, r"expected IR 8 or less and opset 17. Received IR 8, opset \[.*23\]", id="opset"),
+        pytest.param(of_ir, "Received IR 10, opset", id="IR"),
+        pytest.param(with_a_foreign_operator, r"and operators of com.example\.", id="foreign operator"),
+        pytest.param(
+            of_one_image, r"expected image uint8 \(n, 28, 28\) as its input. Received image", id="fixed batch"
+        ),
+    ],
+)
+def test_file_that_devices_could_not_use_is_not_published(numbers, folder, content, monkeypatch, spoil, said):
+    proto = onnx.load_from_string(content)
+    spoil(proto)
+    monkeypatch.setattr(export, "convert", lambda *_: proto.SerializeToString())
+
+    with pytest.raises(ExportError, match=f"nothing published: .*{said}"):
+        run(numbers, folder)
+
+    assert not (folder / "exports").exists()
+
+
+def test_layer_that_onnx_does_not_have_is_one_line():
+    image = keras.layers.Input((28, 28), dtype="uint8")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    odd = keras.layers.Lambda(tf.math.bessel_i0)(flat)
+
+    with pytest.raises(ExportError, match=r"^nothing published: No Op registered for BesselI0 .*17\.$"):
+        export.convert(keras.Model(image, keras.layers.Dense(10)(odd)), {"classes": json.dumps(CLASSES)})
 
 
 def test_what_evaluate_measured_is_what_the_file_must_say(numbers, folder, model, images):

@@ -321,7 +321,7 @@ def test_contract_is_named_in_the_refusal(tmp_path):
             seamline.Classifier(tmp_path / "model.onnx")
 
 
-def test_model_that_fails_at_work_is_said(tmp_path, files):
+def test_model_that_fails_at_work_is_said_once(tmp_path, files, capfd):
     """It loads, and then asks for four terabytes."""
     size = numpy_helper.from_array(np.array([10**12], np.int64), "size")
     shape = helper.make_node("Shape", ["flat"], ["shape"])
@@ -341,6 +341,8 @@ def test_model_that_fails_at_work_is_said(tmp_path, files):
     with pytest.raises(shipped.BundleError, match="The model fails on this device: "):
         slots.install(tmp_path / "slots", tmp_path / "vast", PUBLIC)
 
+    assert capfd.readouterr() == ("", ""), "onnxruntime says it, too"
+
 
 def test_files_that_are_too_large_together_are_not_read(tmp_path, files):
     entries = {f"{number}.bin": {"bytes": 200 * 2**20, "sha256": "0" * 64} for number in range(2_000)}
@@ -359,6 +361,8 @@ def test_golden_vectors_that_are_too_large_are_not_parsed(files):
 
     with pytest.raises(shipped.BundleError, match="golden.json: expected at most 1,048,576 bytes"):
         shipped.golden(found)
+    with pytest.raises(shipped.BundleError, match="golden.json is not as format 1 has it"):
+        shipped.golden(found._replace(files={shipped.GOLDEN: b"[" * 2**20}))
 
 
 @pytest.mark.parametrize("metrics", [None, [], {}, {"accuracy": "high"}], ids=str)

@@ -39,6 +39,17 @@ def test_links_lead_somewhere():
     assert broken == []
 
 
+def test_every_fault_names_tests_that_exist():
+    written = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    existing = set(re.findall(r"^def (test_\w+)\(", written, re.MULTILINE))
+    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if re.match(r"\| [A-Z]\d", row)]
+
+    assert len(rows) > 20
+    assert [row for row in rows if not re.search(r"`test_\w+` \|$", row)] == []
+    assert set(re.findall(r"`(test_\w+)`", page)) - existing == set()
+
+
 def test_commands_of_make_exist():
     named = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", README, re.MULTILINE))
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
