@@ -1,18 +1,14 @@
-"""The exported model, ready to answer.
-
-onnxruntime is imported only when a classifier is made: its telemetry, on by default since 1.29, can only be switched
-off before the import.
-"""
+"""The exported model, ready to answer."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seamline import bundle
+from seamline import bundle, sessions
+from seamline.sessions import FLOAT, Serving
 
 BATCH = 512  # images at a time, so that memory stays flat
 LARGEST_BYTES = 256 * 2**20
@@ -37,6 +33,8 @@ class Classifier:
     Attributes:
         classes: names, in the order of the probabilities.
         info: what the model says of itself; of a bundle the manifest.
+        precision: int8 or float32: the model that answers.
+        int8_failures: why the bundle's int8 model does not answer on this processor.
 
     Raises:
         ValueError: it is not a model that Seamline exported, or must not be used (BundleError says why), or the
@@ -51,24 +49,20 @@ class Classifier:
         found = bundle.read(path, public_key) if path.is_dir() else None
         if found is None and public_key is not None:
             raise bundle.BundleError(f"{path} is no bundle: a bare file cannot be signed.")
-        content = found.files[bundle.MODEL] if found else _bare(path)
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it burns an idle kiosk's core
-        refusals: tuple[type[Exception], ...] = (KeyError, ValueError, RuntimeError, *_ort_errors())
         try:
-            # From bytes: they are those that were verified, and the file cannot point to others beside it.
-            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            told: dict[str, Any] = dict(self._session.get_modelmeta().custom_metadata_map)
+            serving = sessions.choose(found, threads) if found else _bare(path, threads)
+            told: dict[str, Any] = dict(serving.session.get_modelmeta().custom_metadata_map)
             self.classes: tuple[str, ...] = tuple(json.loads(told["classes"]))
-        except refusals as error:
-            raise ValueError(f"{path} is not a model that Seamline exported: {_gist(error)}") from error
+        except KeyError as error:
+            raise ValueError(f"{path} is not a model that Seamline exported: its metadata names no classes") from error
+        except ValueError as error:
+            raise ValueError(f"{path} is not a model that Seamline exported: {error}") from error
         if found and self.classes != found.classes:
             raise bundle.BundleError(f"{path}: its manifest names other classes than its model.")
         self.info: dict[str, Any] = found.manifest if found else told
+        self.precision, self.int8_failures = serving.precision, serving.int8_failures
+        self._session = serving.session
+        self._widths = {output.name: output.shape[-1] for output in self._session.get_outputs()}
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The probability of each class for each picture.
@@ -82,7 +76,7 @@ class Classifier:
         Raises:
             ValueError: another type or shape.
         """
-        return self._run("probabilities", images, len(self.classes))
+        return self._run("probabilities", images)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Where each picture lies among others: the nearer two directions, the more alike two garments.
@@ -96,15 +90,14 @@ class Classifier:
         Raises:
             ValueError: another type or shape, or the model was exported without an embedding.
         """
-        outputs = {output.name: output.shape[-1] for output in self._session.get_outputs()}
-        if "embedding" not in outputs:
+        if "embedding" not in self._widths:
             raise ValueError("This model was exported without an embedding. Export it again: `dvc repro export`.")
-        found = self._run("embedding", images, outputs["embedding"])
+        found = self._run("embedding", images)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         normalised: NDArray[np.float32] = found / np.maximum(lengths, 1e-12)
         return normalised
 
-    def _run(self, output: str, images: NDArray[np.uint8], width: int) -> NDArray[np.float32]:
+    def _run(self, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         images = np.asarray(images)
         if images.shape == (28, 28):
             images = images[None]
@@ -113,33 +106,23 @@ class Classifier:
                 f"Expected uint8 (n, 28, 28). Received {images.dtype} {images.shape}. "
                 "seamline.pictures.read makes such an array of a picture file."
             )
+        if not len(images):
+            return np.zeros((0, self._widths[output]), np.float32)
         parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
         outputs = [self._session.run([output], {"image": part})[0] for part in parts]
-        return np.concatenate(outputs) if outputs else np.zeros((0, width), np.float32)
+        found: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        return found
 
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
         """The likeliest class of each picture, with its probability; `images` as for `probabilities`."""
         probabilities = self.probabilities(images)
-        best = probabilities.argmax(axis=1)
-        return [Answer(self.classes[k], float(row[k])) for k, row in zip(best, probabilities, strict=True)]
+        best, highest = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
+        return list(map(Answer, map(self.classes.__getitem__, best), highest))
 
 
-def _bare(path: Path) -> bytes:
+def _bare(path: Path, threads: int) -> Serving:
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}. `make run` in Seamline's folder makes one.")
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"Expected a model of at most {LARGEST_BYTES:,} bytes. Received {path.stat().st_size:,}.")
-    return path.read_bytes()
-
-
-def _ort_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises for a file it cannot load; its own classes derive from Exception alone."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.Fail, state.NotImplemented
-
-
-def _gist(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return "its metadata names no classes"
-    return " ".join(str(error).split()).rpartition(" : ")[2][:200]  # behind onnxruntime's codes
+    return Serving(sessions.open_model(path.read_bytes(), threads), FLOAT, [])
