@@ -116,8 +116,11 @@ class Classifier:
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
         """The likeliest class of each picture, with its probability; `images` as for `probabilities`."""
         probabilities = self.probabilities(images)
-        best, highest = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
-        return list(map(Answer, map(self.classes.__getitem__, best), highest))
+        rows, best = (
+            probabilities.tolist(),
+            probabilities.argmax(axis=1).tolist(),
+        )  # Python's own: half the time for one
+        return [Answer(self.classes[k], row[k]) for row, k in zip(rows, best, strict=True)]
 
 
 def _bare(path: Path, threads: int) -> Serving:
