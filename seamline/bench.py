@@ -73,8 +73,10 @@ def measure(model: Path, seconds: float, picture: Path | None = None) -> dict[st
         picture: a file to read and classify; None: a PNG of 700 × 700 dots that is made for it.
 
     Raises:
-        ValueError: the model must not be used, or the picture cannot be read.
+        ValueError: the model must not be used, the picture cannot be read, or the seconds are none.
     """
+    if not seconds > 0:
+        raise ValueError(f"Expected more than 0 seconds. Received {seconds}.")
     classifier = Classifier(model)
     found: dict[str, Any] = {
         "model": str(model),
@@ -104,11 +106,13 @@ def one_array(classifier: Classifier, seconds: float) -> dict[str, Latency]:
 
 
 def from_file(classifier: Classifier, seconds: float, picture: Path | None) -> Latency:
-    """One picture that is the bytes of a file: decoded, prepared and classified. Needs Pillow."""
+    """One picture file: decoded, prepared and classified. Needs Pillow."""
     from seamline import pictures
 
-    content = picture.read_bytes() if picture else png(_garment())
-    return in_turn({"": lambda: classifier.classify(pictures.read_bytes(content))}, seconds)[""]
+    made = png(_garment())
+    return in_turn(
+        {"": lambda: classifier.classify(pictures.read(picture) if picture else pictures.read_bytes(made))}, seconds
+    )[""]
 
 
 def throughput(classifier: Classifier, count: int, seconds: float) -> int:

@@ -110,8 +110,7 @@ class Classifier:
             return np.zeros((0, self._widths[output]), np.float32)
         parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
         outputs = [self._session.run([output], {"image": part})[0] for part in parts]
-        found: NDArray[np.float32] = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-        return found
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
         """The likeliest class of each picture, with its probability; `images` as for `probabilities`."""
