@@ -1,17 +1,21 @@
 """An int8 model that proves itself on this very processor, or is passed over."""
 
 import json
+import platform
 
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from onnxruntime.quantization import QuantType, quantize_static
 
 import seamline
 from seamline import bundle as shipped
 from seamline import check, sessions, slots
-from tasks import bundle, export, folders, quantise, trained
+from tasks import bundle, export, folders, processor, quantise, trained
 from tasks.arrays import CLASSES, Split
+from tests.conftest import ROOT
 
 SIZE = {"width": 8, "blocks": 1}
 
@@ -90,6 +94,39 @@ def test_float_answers_where_int8_is_wrong(written, files, tmp_path, broken, sai
     )
     slots.install(tmp_path / "slots", folder)
     assert slots.start(tmp_path / "slots").precision == sessions.FLOAT
+
+
+def quantised_in_eight_bits(exported, target, images):
+    """As quantise does it, but for the seventh bit."""
+    quantize_static(
+        exported,
+        target,
+        quantise.Batches(images),
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="saturation is x86's")
+def test_saturation_on_this_very_processor_is_noticed(written, numbers, tmp_path):
+    """Golden vectors as a processor that does not saturate has them: computed without int8 kernels."""
+    reference = ROOT / "seamline/reference"
+    images = shipped.golden(shipped.read(reference)).images
+    quantised_in_eight_bits(reference / shipped.MODEL, tmp_path / "eight.onnx", images)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    exact = onnxruntime.InferenceSession(tmp_path / "eight.onnx", options, providers=["CPUExecutionProvider"])
+    vectors = json.loads((reference / shipped.GOLDEN).read_text())
+    vectors["probabilities"] = exact.run(["probabilities"], {"image": images})[0].tolist()
+    vectors["tolerance"] = numbers.bundle.golden_tolerance_int8
+
+    folder = written(
+        model_int8_onnx=(tmp_path / "eight.onnx").read_bytes(), golden_int8_json=json.dumps(vectors).encode()
+    )
+
+    saturates = not any("vnni" in flag for flag in processor.flags())
+    assert seamline.Classifier(folder).precision == (sessions.FLOAT if saturates else sessions.INT8)
 
 
 def test_verify_says_which_model_answers(written, files):
