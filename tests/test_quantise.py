@@ -122,6 +122,9 @@ def test_int8_file_keeps_contract_and_metadata_and_has_int8_weights_of_seven_bit
         one.name for one in (*before.graph.input, *before.graph.output)
     ]
     assert len(kernels) == 8, "seven convolutions and the head"
+    shapes = {one.name: list(one.dims) for one in after.graph.initializer}
+    scales = [(shapes[node.input[0]], shapes[node.input[1]]) for node in after.graph.node if node.input[0] in shapes]
+    assert [scale for kernel, scale in scales if len(kernel) == 4] == [[8], *[[16]] * 3, *[[32]] * 3], "per channel"
     assert max(np.abs(one.astype(int)).max() for one in kernels) == 64
     assert content == quantise.quantised(exported, images, limits), "the same again"
 
