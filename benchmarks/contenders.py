@@ -21,6 +21,7 @@ from seamline import bench, sessions
 
 IMAGE = np.random.default_rng(7).integers(0, 256, (1, 28, 28), dtype=np.uint8)
 RIVAL = "rival"
+IN_A_ROW = 50  # so that a large net does not leave a small one with cold caches
 Call = Callable[[], object]
 
 
@@ -33,7 +34,7 @@ def main(threads: int, seconds: float, rival: Path, models: list[Path]) -> None:
     if find_spec("ai_edge_litert"):
         calls[f"{RIVAL}|LiteRT"] = litert(rival.with_suffix(".tflite"), threads)
     found: dict[str, dict[str, float]] = {}
-    for name, latency in bench.in_turn(calls, seconds).items():
+    for name, latency in bench.in_turn(calls, seconds, IN_A_ROW).items():
         model, _, runtime = name.partition("|")
         found.setdefault(model, {})[runtime] = latency.median_us
     print(json.dumps(found))

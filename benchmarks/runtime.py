@@ -81,6 +81,7 @@ def judged(found: dict[str, Any], manifest: dict[str, Any], times: list[Times], 
         yield at_most(name, share, "", 0.25)
     start = found["start"]
     yield at_most("`import seamline`", start["import_ms"], "ms", 150)
+    yield at_most("of it, numpy", start["numpy_ms"], "ms")
     yield at_most("start of a process to its first answer", start["first_answer_ms"], "ms", 400)
     yield at_most("resident memory then", start["resident_bytes"] / 1e6, "MB", 80)
     yield at_most("a picture file of 700 × 700, read and classified", found["picture_file"]["median_us"] / 1e3, "ms")
@@ -107,7 +108,7 @@ def page(rows: list[Row], times: list[Times], names: dict[str, str]) -> str:
     ).stdout.strip()
     heading = (
         f"`make bench-runtime` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, {os.cpu_count()} "
-        f"cores, Python {sys.version.partition(' ')[0]}, load before it {os.getloadavg()[1]:.1f}. Medians; what is "
+        f"cores, Python {sys.version.partition(' ')[0]}, load around it {os.getloadavg()[1]:.1f}. Medians; what is "
         "compared took turns.\n"
     )
     verdicts = {None: "", True: "met", False: "**missed**"}
