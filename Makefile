@@ -1,4 +1,4 @@
-# install · run · test · check · compare · folds · tune · wheel · reference · bench · bench-training · lock: short, and the same commands that .ci/run calls.
+# install · run · test · check · compare · folds · tune · wheel · reference · bench · bench-training · bench-runtime · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check compare folds tune wheel reference bench bench-training lock clean
+.PHONY: help install run test check compare folds tune wheel reference bench bench-training bench-runtime lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -58,6 +58,12 @@ bench-training: $(VENV)/.installed ## time swift against plain Keras, PyTorch an
 	@[ -x .venv-torch/bin/python ] || { $(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install --quiet torch==2.13.0 numpy; } \
 		|| { rm -rf .venv-torch; echo "PyTorch could not be installed: it is left out."; }
 	@python -m benchmarks.training
+
+bench-runtime: wheel ## time what ships: latency beside other runtimes, start, memory, wheel → benchmarks/runtime.md (MODELS="…": beside it)
+	@[ -x .venv-runtimes/bin/python ] || { $(PYTHON) -m venv .venv-runtimes && .venv-runtimes/bin/pip install --quiet \
+		onnxruntime==1.31.1 openvino==2026.4.1 ai-edge-litert==2.3.0 numpy==2.4.6; } \
+		|| { rm -rf .venv-runtimes; echo "OpenVINO and LiteRT could not be installed: they are left out."; }
+	@python -m benchmarks.runtime $(MODELS)
 
 lock: $(VENV)/.installed ## pin every dependency again, with hashes and without addresses
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -25,6 +25,7 @@ def rows(root: Path) -> list[tuple[str, str]]:
             f"{export['same_class']:,} of {export['images']:,}, within {export['largest_difference']:.1g}",
         ),
         ("model file", f"exports/model.onnx, {export['bytes']:,} bytes"),
+        ("int8", "; ".join(_read(reports / "quantise.json")["reasons"]) or "ships beside it"),
         ("bundle", f"exports/bundle, version {_read(root / 'exports/version.json')['version']}"),
         ("latency", f"{export['latency_us']:.0f} µs an image, one thread"),
         ("seconds", seconds(root / "data/timings")),

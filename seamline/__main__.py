@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from seamline import __version__, bundle, check, classify, indexing, similar, slots
+from seamline import __version__, bench, bundle, check, classify, indexing, similar, slots
 from seamline.classifier import Classifier
 
 EXAMPLES = """examples:
@@ -19,8 +19,21 @@ EXAMPLES = """examples:
   seamline verify                                  is this bundle whole, and right on this processor?
   seamline update bundle --key seamline.pub        put a signed bundle into service
   seamline rollback                                and take it back
+  seamline bench --picture shoe.jpg                how fast it answers here
 
 exit status: 0 done · 1 a picture could not be read, or the bundle must not be used · 2 the command line is wrong
+"""
+
+BENCH = """\
+Measures what you have in service, on one thread as it serves:
+
+  one array              a picture that is an array already: Classifier.classify, beside the bare session.run inside it
+  one picture file       decoded, prepared and classified; give a typical one of yours with --picture
+  64, 512 arrays a call  pictures a second where many come at once
+  import, first answer   of new processes: what a command or a restart costs
+  resident memory        of such a process after its answer
+
+Medians, and what 95 % of the calls stayed within. Other programs at work make every figure larger: repeat it.
 """
 
 
@@ -81,6 +94,12 @@ def _rollback(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(chosen: argparse.Namespace) -> int:
+    """Of what is in service; it is no start that an update on trial counts."""
+    serving = slots.read(chosen.slots).serving
+    return bench.run(chosen.model or (chosen.slots / serving if serving else bundle.own()), chosen)
+
+
 def _classifier(chosen: argparse.Namespace) -> Classifier:
     """What --model names; else what is in service on this device; else what came with the package."""
     if chosen.model is None and (chosen.slots / slots.STATE).exists():
@@ -121,13 +140,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="the device's two slots ($SEAMLINE_SLOTS, or ~/.local/share/seamline)",
     )
-    model = argparse.ArgumentParser(add_help=False, parents=[key, place])
-    model.add_argument(
+    served = argparse.ArgumentParser(add_help=False)
+    served.add_argument(
         "--model",
         type=Path,
         metavar="PATH",
         help="a bundle or an ONNX file (what is in service, or came with this package)",
     )
+    model = argparse.ArgumentParser(add_help=False, parents=[key, place, served])
 
     said = commands.add_parser("classify", parents=[model], help="name what each picture shows")
     said.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders of pictures, or - for standard input")
@@ -184,6 +204,19 @@ def _parser() -> argparse.ArgumentParser:
         "rollback", parents=[key, place], help="put the bundle before the last update into service"
     )
     back.set_defaults(run=_rollback)
+    speed = commands.add_parser(
+        "bench",
+        parents=[place, served],
+        help="how fast it answers on this processor, how soon after a start, in how much memory",
+        description=BENCH,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    speed.add_argument(
+        "--picture", type=Path, metavar="FILE", help="read and classify this one (one that is made for it)"
+    )
+    speed.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each measurement (2)")
+    speed.add_argument("--format", choices=bench.FORMATS, default="table", help="table or json")
+    speed.set_defaults(run=_bench)
     return parser
 
 

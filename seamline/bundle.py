@@ -4,6 +4,7 @@
     manifest.sig    Ed25519 signature of manifest.json's bytes, 64 of them; only if it was signed
     model.onnx      raw pixels in, probabilities and an embedding out
     golden.json     images, and what the model must say of them on any processor
+    model-int8.onnx, golden-int8.json   the same in 8 bits, where that was found to be worth it
     card.md         the model card: intended use, figures, limits, provenance
 
 A bundle is read once: what is verified is what is loaded, whatever happens to the files afterwards.
@@ -24,6 +25,7 @@ from seamline import ed25519
 
 FORMAT = 1
 MANIFEST, SIGNATURE, MODEL, GOLDEN, CARD = "manifest.json", "manifest.sig", "model.onnx", "golden.json", "card.md"
+MODEL_INT8, GOLDEN_INT8 = "model-int8.onnx", "golden-int8.json"
 REQUIRED = {MODEL, GOLDEN, CARD}
 LARGEST_BYTES = 256 * 2**20  # of all files together: a bundle is held in memory
 LARGEST_GOLDEN_BYTES = 2**20
@@ -58,6 +60,19 @@ class Golden(NamedTuple):
     images: NDArray[np.uint8]  # (n, 28, 28)
     probabilities: NDArray[np.float32]  # (n, classes)
     tolerance: float  # how far a probability may lie from it
+
+    def differences(self, found: NDArray[np.float32]) -> list[str]:
+        """What a model says otherwise, by its probabilities (n, classes) of these images; nothing: it may serve."""
+        distance = float(np.abs(found - self.probabilities).max())
+        others = int((found.argmax(axis=1) != self.probabilities.argmax(axis=1)).sum())
+        reasons = []
+        if not distance <= self.tolerance:  # written so that NaN is a difference
+            reasons.append(
+                f"probabilities differ by {distance:.2g} from the golden vectors, {self.tolerance:.2g} is allowed"
+            )
+        if others:
+            reasons.append(f"{others} of {len(found)} golden images get another class")
+        return reasons
 
 
 def own() -> Path:
@@ -95,24 +110,24 @@ def read(folder: str | Path, public_key: bytes | None = None, oldest: int = 1) -
     )
 
 
-def golden(bundle: Bundle) -> Golden:
-    """The golden vectors of a bundle.
+def golden(bundle: Bundle, name: str = GOLDEN) -> Golden:
+    """The golden vectors of a bundle's float model, or of its int8 model (GOLDEN_INT8).
 
     Raises:
         BundleError: they are not what this format says.
     """
-    if len(bundle.files[GOLDEN]) > LARGEST_GOLDEN_BYTES:
-        raise BundleError(f"{GOLDEN}: expected at most {LARGEST_GOLDEN_BYTES:,} bytes.")
+    if len(bundle.files[name]) > LARGEST_GOLDEN_BYTES:
+        raise BundleError(f"{name}: expected at most {LARGEST_GOLDEN_BYTES:,} bytes.")
     try:
-        found = json.loads(bundle.files[GOLDEN])
+        found = json.loads(bundle.files[name])
         images = np.stack([np.frombuffer(base64.b64decode(text, validate=True), np.uint8) for text in found["images"]])
         expected = np.array(found["probabilities"], np.float32)
         tolerance = float(found["tolerance"])
         images = images.reshape(-1, 28, 28)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise BundleError(f"{GOLDEN} is not as format {FORMAT} has it ({error}).") from error
+        raise BundleError(f"{name} is not as format {FORMAT} has it ({error}).") from error
     if expected.shape != (len(images), len(bundle.classes)) or not 0 < tolerance < 1 or not np.isfinite(expected).all():
-        raise BundleError(f"{GOLDEN} is not as format {FORMAT} has it: {images.shape} and {expected.shape}.")
+        raise BundleError(f"{name} is not as format {FORMAT} has it: {images.shape} and {expected.shape}.")
     return Golden(images, expected, tolerance)
 
 
@@ -165,7 +180,8 @@ def _require_sound(folder: Path, manifest: dict[str, Any]) -> None:
     )
     if not sound:
         raise BundleError(f"{folder / MANIFEST}: classes, version or files are not as format {FORMAT} has them.")
-    if missing := REQUIRED - set(manifest["files"]):
+    required = REQUIRED | ({GOLDEN_INT8} if MODEL_INT8 in manifest["files"] else set())
+    if missing := required - set(manifest["files"]):
         raise BundleError(f"{folder / MANIFEST} names no {', '.join(sorted(missing))}.")
 
 

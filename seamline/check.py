@@ -8,6 +8,7 @@ import numpy as np
 from seamline import bundle
 from seamline.bundle import Bundle, Golden
 from seamline.classifier import Classifier
+from seamline.sessions import INT8
 
 ACCURACY_LOST = 0.001  # share of the test images; more is another model
 
@@ -19,17 +20,12 @@ def golden_failures(classifier: Classifier, golden: Golden) -> list[str]:
         classifier: that is checked.
         golden: of the same bundle.
     """
-    found = classifier.probabilities(golden.images)
-    distance = float(np.abs(found - golden.probabilities).max())
-    others = int((found.argmax(axis=1) != golden.probabilities.argmax(axis=1)).sum())
-    failures = []
-    if not distance <= golden.tolerance:  # written so that NaN is a failure
-        failures.append(
-            f"probabilities differ by {distance:.2g} from the golden vectors, {golden.tolerance:.2g} is allowed"
-        )
-    if others:
-        failures.append(f"{others} of {len(found)} golden images get another class")
-    return failures
+    return golden.differences(classifier.probabilities(golden.images))
+
+
+def serving_golden(classifier: Classifier, found: Bundle) -> Golden:
+    """The golden vectors of the model that answers on this processor."""
+    return bundle.golden(found, bundle.GOLDEN_INT8 if classifier.precision == INT8 else bundle.GOLDEN)
 
 
 def proofs(folder: Path, public_key: bytes | None, data: Path | None) -> Iterator[tuple[str, list[str]]]:
@@ -44,18 +40,31 @@ def proofs(folder: Path, public_key: bytes | None, data: Path | None) -> Iterato
     try:
         found = bundle.read(folder, public_key)
         yield f"every file's size and SHA-256{signed}: version {found.version}, {len(found.files)} files", []
-        classifier, golden = Classifier(folder, public_key=public_key), bundle.golden(found)
+        classifier = Classifier(folder, public_key=public_key)
+        golden = serving_golden(classifier, found)
     except ValueError as error:
         yield f"{folder}", [str(error)]
         return
-    yield f"{len(golden.images)} golden vectors on this processor", golden_failures(classifier, golden)
+    yield (
+        f"{len(golden.images)} golden vectors on this processor{_model(classifier, found)}",
+        golden_failures(classifier, golden),
+    )
     if data:
         yield _accuracy(classifier, data, found)
 
 
+def _model(classifier: Classifier, found: Bundle) -> str:
+    """Which model was asked, where a bundle has two."""
+    if bundle.MODEL_INT8 not in found.files:
+        return ""
+    if classifier.precision == INT8:
+        return ", int8 model"
+    return f", float model (the int8 model is passed over: {'; '.join(classifier.int8_failures)})"
+
+
 def _accuracy(classifier: Classifier, data: Path, found: Bundle) -> tuple[str, list[str]]:
     images, labels = (np.load(data / f"test-{name}.npy", allow_pickle=False) for name in ("images", "labels"))
-    metrics = found.manifest.get("metrics")
+    metrics = found.manifest.get("int8" if classifier.precision == INT8 else "metrics")
     promised = metrics.get("accuracy") if isinstance(metrics, dict) else None
     accuracy = float((classifier.probabilities(images).argmax(axis=1) == labels).mean())
     reasons = [f"the manifest says {promised:.2%}" if isinstance(promised, float) else "the manifest promises none"]

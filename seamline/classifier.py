@@ -1,23 +1,17 @@
-"""The exported model, ready to answer.
+"""The exported model, ready to answer."""
 
-onnxruntime is imported only when a classifier is made: its telemetry, on by default since 1.29, can only be switched
-off before the import.
-"""
-
-import hashlib
 import json
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seamline import bundle
-from seamline.external import reaches_out
+from seamline import bundle, sessions
 from seamline.likeness import Index, Neighbour
+from seamline.sessions import FLOAT, Serving
 
-FATAL = 4  # of onnxruntime's severities
 BATCH = 512  # images at a time, so that memory stays flat
 LARGEST_BYTES = 256 * 2**20
 
@@ -46,6 +40,8 @@ class Classifier:
         unknown_below: the probability of the likeliest class below which a picture shows something else; 0: never.
         info: what the model says of itself; of a bundle the manifest.
         digest: SHA-256 of the model's file, which an index remembers.
+        precision: int8 or float32: the model that answers.
+        int8_failures: why the bundle's int8 model does not answer on this processor.
 
     Raises:
         ValueError: it is not a model that Seamline exported, or must not be used (BundleError says why), or the
@@ -60,32 +56,24 @@ class Classifier:
         found = bundle.read(path, public_key) if path.is_dir() else None
         if found is None and public_key is not None:
             raise bundle.BundleError(f"{path} is no bundle: a bare file cannot be signed.")
-        content = found.files[bundle.MODEL] if found else _bare(path)
-        if reaches_out(content):  # before onnxruntime follows it
-            raise ValueError(f"{path} is not a model that Seamline exported: it is not one whole ONNX file.")
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it burns an idle kiosk's core
-        options.add_session_config_entry("session.load_model_format", "ONNX")  # no format that was not looked through
-        options.log_severity_level = FATAL  # errors are raised, and then said once
-        self._failures = _ort_errors()
-        refusals: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, RuntimeError, *self._failures)
         try:
-            # From bytes: they are those that were verified.
-            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            told: dict[str, Any] = dict(self._session.get_modelmeta().custom_metadata_map)
+            serving = sessions.choose(found, threads) if found else _bare(path, threads)
+            told: dict[str, Any] = dict(serving.session.get_modelmeta().custom_metadata_map)
             self.classes: tuple[str, ...] = tuple(json.loads(told["classes"]))
             self.unknown_below = _share(told.get("unknown_below", "0"))
-            _require_contract(self._session, self.classes)
-        except refusals as error:
-            raise ValueError(f"{path} is not a model that Seamline exported: {_gist(error)}") from error
+            _require_contract(serving.session, self.classes)
+        except KeyError as error:
+            raise ValueError(f"{path} is not a model that Seamline exported: its metadata names no classes") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a model that Seamline exported: {error}") from error
         if found and self.classes != found.classes:
             raise bundle.BundleError(f"{path}: its manifest names other classes than its model.")
         self.info: dict[str, Any] = found.manifest if found else told
-        self.digest = hashlib.sha256(content).hexdigest()
+        self.digest = serving.digest
+        self.precision, self.int8_failures = serving.precision, serving.int8_failures
+        self._session = serving.session
+        self._failures = sessions.failures()
+        self._widths = {output.name: output.shape[-1] for output in self._session.get_outputs()}
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The probability of each class for each picture.
@@ -99,7 +87,7 @@ class Classifier:
         Raises:
             ValueError: another type or shape.
         """
-        return self._run("probabilities", images, len(self.classes))
+        return self._run("probabilities", images)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Where each picture lies among others: the nearer two directions, the more alike two garments.
@@ -113,10 +101,9 @@ class Classifier:
         Raises:
             ValueError: another type or shape, or the model was exported without an embedding.
         """
-        outputs = {output.name: output.shape[-1] for output in self._session.get_outputs()}
-        if "embedding" not in outputs:
+        if "embedding" not in self._widths:
             raise ValueError("This model was exported without an embedding. Export it again: `dvc repro export`.")
-        found = self._run("embedding", images, outputs["embedding"])
+        found = self._run("embedding", images)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         normalised: NDArray[np.float32] = found / np.maximum(lengths, 1e-12)
         return normalised
@@ -145,7 +132,7 @@ class Classifier:
             )
         return index.nearest(self.embed(images), k, exact=exact)
 
-    def _run(self, output: str, images: NDArray[np.uint8], width: int) -> NDArray[np.float32]:
+    def _run(self, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         images = np.asarray(images)
         if images.shape == (28, 28):
             images = images[None]
@@ -154,25 +141,29 @@ class Classifier:
                 f"Expected uint8 (n, 28, 28). Received {images.dtype} {images.shape}. "
                 "seamline.pictures.read makes such an array of a picture file."
             )
-        parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
+        if not len(images):
+            return np.zeros((0, self._widths[output]), np.float32)
+        if len(images) > BATCH:
+            parts = (images[first : first + BATCH] for first in range(0, len(images), BATCH))
+            return np.concatenate([self._run(output, part) for part in parts])
         try:
-            outputs = [self._session.run([output], {"image": part})[0] for part in parts]
+            found: NDArray[np.float32] = self._session.run([output], {"image": images})[0]
         except self._failures as error:
-            raise bundle.BundleError(f"The model fails on this device: {_gist(error)}") from error
-        return np.concatenate(outputs) if outputs else np.zeros((0, width), np.float32)
+            raise bundle.BundleError(f"The model fails on this device: {sessions.gist(error)}") from error
+        return found
 
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
         """The likeliest class of each picture, with its probability; `images` as for `probabilities`.
 
         Where that lies below `unknown_below`, the name is "unknown": 95 % of real garments lie above it.
         """
-        return [self.best(row) for row in self.probabilities(images)]
+        return [self.best(row) for row in self.probabilities(images).tolist()]
 
-    def best(self, row: NDArray[np.float32]) -> Answer:
+    def best(self, row: Sequence[float]) -> Answer:
         """The answer that one row of `probabilities`, (classes,), amounts to."""
-        likeliest = int(row.argmax())
-        probability = float(row[likeliest])
-        return Answer(self.classes[likeliest] if probability >= self.unknown_below else UNKNOWN, probability)
+        probability = max(row)  # for one picture, lists take less time than numpy's argmax and max
+        name = self.classes[row.index(probability)]
+        return Answer(name if probability >= self.unknown_below else UNKNOWN, probability)
 
 
 def _share(text: str) -> float:
@@ -182,12 +173,12 @@ def _share(text: str) -> float:
     return share
 
 
-def _bare(path: Path) -> bytes:
+def _bare(path: Path, threads: int) -> Serving:
     if not path.is_file():
         raise FileNotFoundError(f"There is no model at {path}. `make run` in Seamline's folder makes one.")
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"Expected a model of at most {LARGEST_BYTES:,} bytes. Received {path.stat().st_size:,}.")
-    return path.read_bytes()
+    return sessions.serve(path.read_bytes(), threads, FLOAT, [])
 
 
 def _require_contract(session: Any, classes: tuple[str, ...]) -> None:
@@ -214,17 +205,3 @@ def _fits(tensor: Any, kind: str, *sides: int | None) -> bool:
 
 def _shapes(tensors: dict[str, Any]) -> str:
     return ", ".join(f"{name} {tensor.type} {tensor.shape}" for name, tensor in tensors.items()) or "none"
-
-
-def _ort_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises; its own classes derive from Exception alone, and newer releases have more of them."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    found = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
-    return tuple(found)
-
-
-def _gist(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return "its metadata names no classes"
-    return " ".join(str(error).split()).rpartition(" : ")[2][:300]  # behind onnxruntime's codes

@@ -155,7 +155,8 @@ def _fill(slot: Path, source: Path, found: Bundle) -> None:
 
 def _prove(slot: Path, public_key: bytes | None) -> None:
     """The bytes on the disk, on this processor."""
-    failures = check.golden_failures(Classifier(slot, 1, public_key), bundle.golden(bundle.read(slot, public_key)))
+    classifier = Classifier(slot, 1, public_key)
+    failures = check.golden_failures(classifier, check.serving_golden(classifier, bundle.read(slot, public_key)))
     if failures:
         raise BundleError(f"not installed: {'; '.join(failures)}.")
 

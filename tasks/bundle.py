@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("bundle.md.jinja")
 KEY = "SEAMLINE_SIGNING_KEY"  # environment: a file with an Ed25519 private key, PEM
+DECISION = "decision.json"  # of quantise
 LIBRARIES = ("keras", "numpy", "onnx", "onnxruntime", "tf2onnx")
 
 
@@ -39,6 +40,7 @@ def run(
     metrics_file: Path,
     export_file: Path,
     exported: Path,
+    int8: Path,
     target: Path,
     counter: Path,
     summary: Path,
@@ -48,12 +50,15 @@ def run(
     model, stats = read_json(model_folder / "model.json"), read_json(normalised / splits.STATS)
     if export["published"] is not True or not export["weights"] == model["weights"] == metrics["weights"]:
         raise ExportError("the exported file is not of this model; nothing published. Run `dvc repro export`.")
-    content = exported.read_bytes()
+    test = splits.read(normalised, "test")
     files = {
-        shipped.MODEL: content,
-        shipped.GOLDEN: golden(exported, splits.read(normalised, "test"), params),
+        shipped.MODEL: exported.read_bytes(),
+        shipped.GOLDEN: golden(exported, test, params.golden_per_class, params.golden_tolerance),
     }
     facts = described(model, metrics, stats["data"])
+    files |= quantised(int8, model["weights"], test, params)
+    if shipped.MODEL_INT8 in files:
+        facts["int8"] = read_json(int8 / DECISION)
     version = next_version(counter, digest_json([facts, {name: digest(data) for name, data in files.items()}]))
     files[shipped.CARD] = card(version["version"], model, metrics, stats, facts["digests"]).encode()
     manifest = manifest_of(version["version"], facts, files)
@@ -64,15 +69,27 @@ def run(
     logger.info("bundle: %s, version %d, %s", target, version["version"], "signed" if signature else "not signed")
 
 
-def golden(model: Path, test: Split, params: Bundle) -> bytes:
+def quantised(folder: Path, weights: str, test: Split, params: Bundle) -> dict[str, bytes]:
+    """The int8 model and its golden vectors, if it was found to be worth shipping."""
+    decision = read_json(folder / DECISION)
+    if decision["weights"] != weights:
+        raise ExportError("int8 was not decided for this model; nothing published. Run `dvc repro quantise`.")
+    if not decision["published"]:
+        return {}
+    model = folder / "model.onnx"
+    vectors = golden(model, test, params.golden_per_class, params.golden_tolerance_int8)
+    return {shipped.MODEL_INT8: model.read_bytes(), shipped.GOLDEN_INT8: vectors}
+
+
+def golden(model: Path, test: Split, per_class: int, tolerance: float) -> bytes:
     """The first images of each class and two that show nothing, and what the model says of them."""
-    chosen = [np.flatnonzero(test.labels == label)[: params.golden_per_class] for label in range(len(CLASSES))]
+    chosen = [np.flatnonzero(test.labels == label)[:per_class] for label in range(len(CLASSES))]
     images = np.concatenate([test.images[np.concatenate(chosen)], _blank(0), _blank(255)])
     found = seamline.Classifier(model).probabilities(images)
     content = {
         "images": [base64.b64encode(image.tobytes()).decode() for image in images],
         "probabilities": [[round(value, 6) for value in row] for row in found.tolist()],
-        "tolerance": params.golden_tolerance,
+        "tolerance": tolerance,
     }
     return (json.dumps(content, indent=1) + "\n").encode()
 
@@ -160,7 +177,8 @@ def publish(target: Path, files: dict[str, bytes]) -> None:
         folders.fill(Path(scratch), files)
         try:
             bundle = shipped.read(scratch)
-            failures = check.golden_failures(seamline.Classifier(scratch), shipped.golden(bundle))
+            classifier = seamline.Classifier(scratch)
+            failures = check.golden_failures(classifier, check.serving_golden(classifier, bundle))
         except ValueError as error:
             raise ExportError(f"nothing published: {error}") from error
     if failures:

@@ -22,7 +22,7 @@ import tensorflow as tf
 import tf2onnx
 
 import seamline
-from tasks import probe, splits, trained
+from tasks import lean, probe, splits, trained
 from tasks.arrays import CLASSES, SIDE, Images, Probabilities
 from tasks.errors import ExportError
 from tasks.files import digest_json, read_json, write_bytes, write_json, write_text
@@ -96,6 +96,7 @@ def convert(model: keras.Model, properties: dict[str, str]) -> bytes:
         return {"probabilities": tf.nn.softmax(head(features)), "embedding": tf.cast(features, tf.float32)}
 
     proto, _ = tf2onnx.convert.from_function(classify, input_signature=signature, opset=OPSET)
+    lean.lean(proto)
     proto.ir_version = IR
     for tensor in (*proto.graph.input, *proto.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "n"

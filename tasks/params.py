@@ -76,8 +76,18 @@ class Export(Section):
     max_difference: Annotated[float, Field(gt=0, lt=1)]
 
 
+class Quantise(Section):
+    images: Count
+    method: Literal["minmax", "entropy", "percentile"]
+    seed: Seed
+    max_loss: Share
+    min_speedup: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    min_saved_bytes: Count
+
+
 class Bundle(Section):
     golden_per_class: Annotated[int, Field(ge=1, le=20)]
+    golden_tolerance_int8: Annotated[float, Field(gt=0, lt=1)]
     golden_tolerance: Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -114,6 +124,7 @@ class Params(Section):
     evaluate: Evaluate
     gate: Gate
     export: Export
+    quantise: Quantise
     bundle: Bundle
     report: Report
     experiments: Experiments

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import seamline
 from seamline import bundle as shipped
 from seamline import check
-from tasks import bundle, export, folders, splits, trained
+from tasks import bundle, export, folders, quantise, splits, trained
 from tasks.arrays import CLASSES, Split
 from tasks.errors import ExportError, ParameterError
 from tasks.files import digest, write_bytes, write_json
@@ -54,6 +54,7 @@ def exported(tmp_path_factory):
     write_json(folder / "model/model.json", about | {"weights": "w", "parameters": {"train": {}}, "code": "c"})
     write_json(folder / "metrics.json", METRICS)
     write_json(folder / "export.json", {"published": True, "weights": "w"})
+    write_json(folder / "int8/decision.json", {"published": False, "weights": "w"})
     return folder
 
 
@@ -61,11 +62,11 @@ def exported(tmp_path_factory):
 def run(numbers, exported, tmp_path):
     """(what export.json says otherwise) → the bundle's folder, after the stage."""
 
-    def run_stage(**otherwise):
+    def run_stage(int8=None, **otherwise):
         write_json(tmp_path / "export.json", {"published": True, "weights": "w"} | otherwise)
         read = (exported / "normalised", exported / "model", exported / "metrics.json", tmp_path / "export.json")
         written = (tmp_path / name for name in WRITTEN)
-        bundle.run(numbers.bundle, *read, exported / "model.onnx", *written)
+        bundle.run(numbers.bundle, *read, exported / "model.onnx", int8 or exported / "int8", *written)
         return tmp_path / "bundle"
 
     return run_stage
@@ -113,6 +114,28 @@ def test_version_rises_with_the_content_alone(run, tmp_path, exported):
     finally:
         write_json(exported / "metrics.json", METRICS)
     assert json.loads((tmp_path / "version.json").read_text())["version"] == 2
+
+
+def test_int8_model_that_is_worth_it_ships_beside_the_float_model(run, exported, numbers, tmp_path):
+    images = np.load(exported / "normalised/test-images.npy")
+    write_bytes(tmp_path / "int8/model.onnx", quantise.quantised(exported / "model.onnx", images, numbers.quantise))
+    write_json(tmp_path / "int8/decision.json", {"published": True, "weights": "w", "accuracy": 0.929})
+
+    found = shipped.read(run(tmp_path / "int8"))
+
+    assert sorted(found.files) == ["card.md", "golden-int8.json", "golden.json", "model-int8.onnx", "model.onnx"]
+    assert found.manifest["int8"]["accuracy"] == 0.929
+    assert shipped.golden(found, shipped.GOLDEN_INT8).tolerance == numbers.bundle.golden_tolerance_int8
+    assert seamline.Classifier(tmp_path / "bundle").precision == "int8"
+
+
+def test_int8_that_was_decided_for_another_model_is_refused(run, tmp_path):
+    write_json(tmp_path / "int8/decision.json", {"published": False, "weights": "of another"})
+
+    with pytest.raises(ExportError, match="int8 was not decided for this model; nothing published"):
+        run(tmp_path / "int8")
+
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_card_has_the_figures_and_the_limits(run):

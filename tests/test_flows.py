@@ -68,7 +68,7 @@ def pids_of(text):
 def test_names_are_those_of_dvc_yaml_in_its_order(tiny):
     assert stages.names(tiny.root) == ["ingest", "gate", "report"]
     assert stages.names() == [
-        "ingest", "validate", "normalise", "train", "evaluate", "gate", "export", "bundle", "report"
+        "ingest", "validate", "normalise", "train", "evaluate", "gate", "export", "quantise", "bundle", "report"
     ]  # fmt: skip
 
 

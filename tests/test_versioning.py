@@ -15,7 +15,7 @@ pytest_plugins = ["tests.pipeline"]
 pytestmark = pytest.mark.slow
 
 CLEAN = "Data and pipelines are up to date.\n"
-AFTER_THE_GATE = {"gate", "export", "bundle", "report"}
+AFTER_THE_GATE = {"gate", "export", "quantise", "bundle", "report"}
 
 
 def what_ran(project, before):

@@ -1,0 +1,131 @@
+"""Measure what ships, and write benchmarks/runtime.md: `make bench-runtime`, about a minute.
+
+    python -m benchmarks.runtime [MODEL…]      # other models of ours beside the bundle: folders or ONNX files
+
+The figures of `seamline bench`, the wheel, and the bundle's model beside a published recipe's net, untrained (it takes
+as long whatever its weights), under ONNX Runtime, OpenVINO and LiteRT, in turn in one process. The last two are
+dependencies of this benchmark alone, in an environment of its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seamline import bench, bundle
+from tasks import processor
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/runtime.md"
+OTHERS = ROOT / ".venv-runtimes/bin/python"
+RECIPE = "three_conv_dropout"
+SECONDS = 5.0  # for each measurement
+THREADS = (1, 2)
+ACCURACY = 0.935  # that a model must have for its speed to count
+TWO_DECIMALS_BELOW = 10
+Times = dict[str, dict[str, float]]  # model → runtime → median, microseconds
+
+
+class Row(NamedTuple):
+    name: str
+    measured: str
+    limit: str
+    met: bool | None  # None: there is no limit
+
+
+def main(models: list[Path]) -> int:
+    """Measure, print and write; exit status 1 if a limit is missed."""
+    own = bundle.own()
+    found = bench.measure(own, SECONDS)
+    with tempfile.TemporaryDirectory() as scratch:
+        rival = Path(scratch) / RECIPE
+        subprocess.run([sys.executable, "-m", "benchmarks.rival", RECIPE, str(rival)], cwd=ROOT, check=True)
+        times = [contend(threads, rival, [own, *models]) for threads in THREADS]
+    rows = list(judged(found, json.loads((own / bundle.MANIFEST).read_text()), times, str(own)))
+    text = page(rows, times, names(own, models))
+    RESULTS.write_text(text, encoding="utf-8")
+    print(text)
+    return int(any(row.met is False for row in rows))
+
+
+def contend(threads: int, rival: Path, models: list[Path]) -> Times:
+    """Ours and the rival, in turn in one process."""
+    python = str(OTHERS) if OTHERS.is_file() else sys.executable
+    numbers = [str(threads), str(SECONDS * 2), str(rival)]
+    command = [python, "-m", "benchmarks.contenders", *numbers, *map(str, models)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), check=True, stdout=subprocess.PIPE, text=True)
+    found: Times = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "OPENVINO_TELEMETRY_CONSENT": "false"}
+
+
+def judged(found: dict[str, Any], manifest: dict[str, Any], times: list[Times], own: str) -> Iterator[Row]:
+    """Every figure with its limit."""
+    yield at_most("`classify` of one picture, one thread", found["classify"]["median_us"], "µs")
+    yield at_most("of it, beyond a bare `session.run`", found["beyond_session_run_us"], "µs", 20)
+    accuracy = manifest["metrics"]["accuracy"]
+    yield Row(
+        "test accuracy of the bundle's model", f"{accuracy:.2%}", f"at least {ACCURACY:.1%}", met=accuracy >= ACCURACY
+    )
+    for threads, found_times in zip(THREADS, times, strict=True):
+        share = found_times[own]["ONNX Runtime"] / min(found_times["rival"].values())
+        name = f"its time as a share of {RECIPE}'s in the best runtime, {threads} thread{'s' * (threads > 1)}"
+        yield at_most(name, share, "", 0.25)
+    start = found["start"]
+    yield at_most("`import seamline`", start["import_ms"], "ms", 150)
+    yield at_most("of it, numpy", start["numpy_ms"], "ms")
+    yield at_most("start of a process to its first answer", start["first_answer_ms"], "ms", 400)
+    yield at_most("resident memory then", start["resident_bytes"] / 1e6, "MB", 80)
+    yield at_most("a picture file of 700 × 700, read and classified", found["picture_file"]["median_us"] / 1e3, "ms")
+    wheels = sorted((ROOT / "dist").glob("seamline-*.whl"), key=lambda path: path.stat().st_mtime)
+    if wheels:
+        yield at_most("wheel", wheels[-1].stat().st_size / 1e6, "MB", 2)
+
+
+def at_most(name: str, value: float, unit: str, limit: float | None = None) -> Row:
+    shown = f"{value:.2f}" if value < TWO_DECIMALS_BELOW else f"{value:.0f}"
+    said = "" if limit is None else f"{limit:g} {unit}".strip()
+    return Row(name, f"{shown} {unit}".strip(), said, None if limit is None else value <= limit)
+
+
+def names(own: Path, models: list[Path]) -> dict[str, str]:
+    """What the page calls each model."""
+    return {str(own): "the bundle's", "rival": RECIPE} | {str(path): path.stem for path in models}
+
+
+def page(rows: list[Row], times: list[Times], names: dict[str, str]) -> str:
+    """The results as Markdown, with machine, date and commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    heading = (
+        f"`make bench-runtime` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, {os.cpu_count()} "
+        f"cores, Python {sys.version.partition(' ')[0]}, load around it {os.getloadavg()[1]:.1f}. Medians; what is "
+        "compared took turns.\n"
+    )
+    verdicts = {None: "", True: "met", False: "**missed**"}
+    lines = [f"| {name} | {measured} | {limit} | {verdicts[met]} |" for name, measured, limit, met in rows]
+    beside = [
+        f"| {names[model]} | {runtime} | " + " | ".join(f"{found[model][runtime]:,.0f} µs" for found in times) + " |"
+        for model, runtimes in times[0].items()
+        for runtime in runtimes
+    ]
+    return "\n".join(
+        [
+            *("# Runtime\n", heading, "| what | measured | limit | |", "|---|---:|---:|---|", *lines, ""),
+            *("One picture, side by side:\n", "| model | runtime | one thread | two threads |", "|---|---|---:|---:|"),
+            *(*beside, ""),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(list(map(Path, sys.argv[1:]))))
