@@ -111,9 +111,7 @@ def from_file(classifier: Classifier, seconds: float, picture: Path | None) -> L
     from seamline import pictures
 
     made = png(_garment())
-    return in_turn(
-        {"": lambda: classifier.classify(pictures.read(picture) if picture else pictures.read_bytes(made))}, seconds
-    )[""]
+    return in_turn({"": lambda: classifier.classify_views(pictures.from_picture(picture or made))}, seconds)[""]
 
 
 def throughput(classifier: Classifier, count: int, seconds: float) -> int:

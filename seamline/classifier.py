@@ -159,6 +159,10 @@ class Classifier:
         """
         return [self.best(row) for row in self.probabilities(images).tolist()]
 
+    def classify_views(self, views: NDArray[np.uint8]) -> Answer:
+        """What several views, uint8 (v, 28, 28), of one garment show: `seamline.pictures.from_picture` makes them."""
+        return self.best(self.probabilities(views).mean(axis=0).tolist())
+
     def best(self, row: Sequence[float]) -> Answer:
         """The answer that one row of `probabilities`, (classes,), amounts to."""
         probability = max(row)  # for one picture, lists take less time than numpy's argmax and max

@@ -5,13 +5,21 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from seamline import reading
-from seamline.classifier import Answer, Classifier
+from seamline.classifier import UNKNOWN, Answer, Classifier
 from seamline.progress import Progress
 
 FORMATS = ("table", "json", "csv")
+
+
+class Answered(NamedTuple):
+    """What was said of one picture."""
+
+    file: str
+    name: str  # of the likeliest kind, or "unknown"
+    kinds: list[Answer]  # the likeliest first
 
 
 def run(classifier: Classifier, chosen: Namespace) -> int:
@@ -27,7 +35,7 @@ def run(classifier: Classifier, chosen: Namespace) -> int:
 
 def _answers(
     classifier: Classifier, those: Sequence[reading.Found], top: int, failures: list[str]
-) -> Iterator[tuple[str, list[Answer]]]:
+) -> Iterator[Answered]:
     """Each picture with its likeliest kinds; what cannot be read is said on standard error and counted."""
     progress = Progress(len(those), silent=True)
 
@@ -35,32 +43,30 @@ def _answers(
         failures.append(name)
         progress.say(reading.shown(f"{name}: {reason}"))
 
-    for name, image in reading.images(those, refuse, progress):
-        row = classifier.probabilities(image)[0].tolist()
-        yield name, sorted(map(Answer, classifier.classes, row), key=lambda answer: -answer.probability)[:top]
+    for name, views in reading.images(those, refuse, progress):
+        row = classifier.probabilities(views).mean(axis=0).tolist()
+        kinds = sorted(map(Answer, classifier.classes, row), key=lambda answer: -answer.probability)[:top]
+        yield Answered(name, classifier.best(row).name, kinds)
 
 
-def _table(answers: Iterator[tuple[str, list[Answer]]], out: TextIO) -> None:
-    for name, best in answers:
-        print(
-            f"{reading.shown(name)}: " + ", ".join(f"{answer.name} {answer.probability:.1%}" for answer in best),
-            file=out,
-        )
+def _table(answers: Iterator[Answered], out: TextIO) -> None:
+    for answered in answers:
+        unsure = "unknown; if anything: " if answered.name == UNKNOWN else ""
+        kinds = ", ".join(f"{kind.name} {kind.probability:.1%}" for kind in answered.kinds)
+        print(f"{reading.shown(answered.file)}: {unsure}{kinds}", file=out)
 
 
-def _json(answers: Iterator[tuple[str, list[Answer]]], out: TextIO) -> None:
+def _json(answers: Iterator[Answered], out: TextIO) -> None:
     """One object a line, so that a million pictures need no more memory than one."""
-    for name, best in answers:
-        kinds = [{"name": answer.name, "probability": round(answer.probability, 6)} for answer in best]
-        print(json.dumps({"file": name, "kinds": kinds}, ensure_ascii=False), file=out)
+    for file, name, best in answers:
+        kinds = [{"name": kind.name, "probability": round(kind.probability, 6)} for kind in best]
+        print(json.dumps({"file": file, "name": name, "kinds": kinds}, ensure_ascii=False), file=out)
 
 
-def _csv(answers: Iterator[tuple[str, list[Answer]]], out: TextIO) -> None:
+def _csv(answers: Iterator[Answered], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["file", "rank", "name", "probability"])
-    for name, best in answers:
-        writer.writerows([name, rank, *_cells(answer)] for rank, answer in enumerate(best, start=1))
-
-
-def _cells(answer: Answer) -> tuple[str, str]:
-    return answer.name, f"{answer.probability:.6f}"
+    writer.writerow(["file", "name", "rank", "kind", "probability"])
+    for file, name, best in answers:
+        writer.writerows(
+            [file, name, rank, kind.name, f"{kind.probability:.6f}"] for rank, kind in enumerate(best, start=1)
+        )

@@ -67,9 +67,9 @@ def build(
     names: list[str] = []
     parts: list[NDArray[np.float32]] = []
     waiting: list[NDArray[np.uint8]] = []
-    for name, image in reading.images(those, refuse, progress or Progress(len(those), silent=True)):
+    for name, views in reading.images(those, refuse, progress or Progress(len(those), silent=True)):
         names.append(os.path.relpath(name, folder))
-        waiting.append(image)
+        waiting.append(views[0])
         if len(waiting) == BATCH:
             parts.append(classifier.embed(np.stack(waiting)))
             waiting.clear()

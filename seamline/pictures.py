@@ -3,7 +3,8 @@
 A product shot on plain ground is prepared as the pictures of Fashion-MNIST were: cut out, longest edge to 28 pixels,
 centred on 28 × 28, negated, 8-bit grey (section 2 of https://arxiv.org/abs/1708.07747). In a photograph the garment is
 looked for first (seamline/foreground.py); one that lies flat is wider than one that is worn, as those of Fashion-MNIST
-are, so that it is made narrower. A grey picture of 28 × 28 on black is taken as one of Fashion-MNIST's own.
+are, by nobody knows how much: it has several views, to be averaged. A grey picture of 28 × 28 on black is taken
+as one of Fashion-MNIST's own.
 """
 
 from pathlib import Path
@@ -19,47 +20,58 @@ SIDE = 28
 LARGEST_BYTES = decoding.LARGEST_BYTES
 TRIM_TOLERANCE = 16  # grey levels from the corner's colour that still count as plain ground
 PLAIN_SHARE = 0.98  # of the pixels at the border: more on one colour is a product shot
-NARROWER = 0.85  # width of a garment that was worn, to one that lies flat
+NARROWER = (0.8, 0.7, 0.9)  # width of a garment that is worn, to one that lies flat: the likeliest first
 DARKEST = 30  # grey level of a photographed garment, so that white ones do not vanish on black
 MIDDLE_GREY = 127
 OPAQUE, HALF = 128, 0.5
 
 
 def read(path: str | Path) -> NDArray[np.uint8]:
-    """The picture in a file, uint8 (28, 28), the garment bright on black.
+    """The picture in a file, uint8 (28, 28), the garment bright on black: the likeliest of `from_picture`'s views."""
+    view: NDArray[np.uint8] = from_picture(path)[0]
+    return view
+
+
+def from_picture(source: str | Path | bytes) -> NDArray[np.uint8]:
+    """The views of the garment in a picture file: average what a classifier says of them (`classify_views`).
+
+    Args:
+        source: its path, or its bytes.
+
+    Returns:
+        uint8 (v, 28, 28), bright on black: one view of a product shot, six of a photograph.
 
     Raises:
         ValueError: it is no picture, or too large a one, or shows nothing but its ground.
         OSError: the file cannot be read.
         ModuleNotFoundError: Pillow is not installed.
     """
+    if isinstance(source, bytes):
+        return views(decode(source))
     try:
-        with Path(path).open("rb") as file:
-            return read_bytes(file.read(LARGEST_BYTES + 1))
+        with Path(source).open("rb") as file:
+            return views(decode(file.read(LARGEST_BYTES + 1)))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error
 
 
-def read_bytes(content: bytes) -> NDArray[np.uint8]:
-    """The picture in the bytes of a file; otherwise as `read`."""
-    return prepare(decode(content))
-
-
-def prepare(picture: Picture) -> NDArray[np.uint8]:
-    """A decoded picture as uint8 (28, 28).
+def views(picture: Picture) -> NDArray[np.uint8]:
+    """A decoded picture as uint8 (v, 28, 28), as `from_picture` has it.
 
     Raises:
         ValueError: it shows nothing but its ground.
     """
     grey = np.asarray(picture.colours.convert("L"))
     if grey.shape == (SIDE, SIDE) and grey[0, 0] == 0 and _is_grey(picture.colours):
-        return grey
+        return grey[None]
     if picture.alpha is not None:
-        return _framed(255 - grey, np.asarray(picture.alpha) >= OPAQUE)
+        return _framed(255 - grey, np.asarray(picture.alpha) >= OPAQUE)[None]
     plain, ground = _product_shot(grey)
     if plain is not None:
-        return _framed(grey if ground <= MIDDLE_GREY else 255 - grey, plain)
-    return _framed(np.maximum(255 - grey, DARKEST), foreground.garment(picture.colours), NARROWER)
+        return _framed(grey if ground <= MIDDLE_GREY else 255 - grey, plain)[None]
+    garment = foreground.garment(picture.colours)
+    narrower = np.stack([_framed(np.maximum(255 - grey, DARKEST), garment, width) for width in NARROWER])
+    return np.concatenate([narrower, narrower[:, :, ::-1]])
 
 
 def _is_grey(colours: Any) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from seamline import pictures
 from seamline.progress import Progress
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".gif", ".jpeg", ".jpg", ".png", ".webp"}
 STDIN = "-"
 
 
@@ -40,16 +40,19 @@ def found(files: Sequence[str]) -> list[Found]:
 def images(
     those: Sequence[Found], refuse: Callable[[str, str], None], progress: Progress
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Each picture's name, and itself, uint8 (28, 28). What cannot be read is given to `refuse`, with the reason."""
+    """Each picture's name, and its views, uint8 (v, 28, 28), the likeliest first.
+
+    What cannot be read is given to `refuse`, with the reason.
+    """
     for number, one in enumerate(those):
         progress.show(number)
         try:
-            image = _read(one)
+            views = _read(one)
         except (OSError, ValueError, ModuleNotFoundError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             refuse(one.name, reason.removeprefix(f"{one.name}: "))
             continue
-        yield one.name, image
+        yield one.name, views
     progress.show(len(those))
 
 
@@ -96,5 +99,5 @@ def _read(one: Found) -> NDArray[np.uint8]:
     if one.fault:
         raise ValueError(one.fault)
     if one.name == STDIN:
-        return pictures.read_bytes(sys.stdin.buffer.read(pictures.LARGEST_BYTES + 1))
-    return pictures.read(one.name)
+        return pictures.from_picture(sys.stdin.buffer.read(pictures.LARGEST_BYTES + 1))
+    return pictures.from_picture(one.name)

@@ -40,8 +40,8 @@ def _answers(
     classifier: Classifier, index: Index, k: int, images: Iterator[tuple[str, NDArray[np.uint8]]]
 ) -> Iterator[tuple[str, list[Neighbour]]]:
     """Exactly, however large the index: making lists pays for many questions, not for one."""
-    for name, image in images:
-        yield name, classifier.similar(image, index, k, exact=True)[0]
+    for name, views in images:
+        yield name, classifier.similar(views[0], index, k, exact=True)[0]
 
 
 def _table(answers: Iterator[tuple[str, list[Neighbour]]], out: TextIO) -> None:

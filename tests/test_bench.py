@@ -133,7 +133,7 @@ def test_made_png_is_what_pillow_reads(tmp_path):
 
 
 def test_made_garment_is_taken_for_a_garment_on_plain_ground(model_file):
-    image = pictures.read_bytes(bench.png(bench._garment()))
+    image = pictures.from_picture(bench.png(bench._garment()))[0]
 
     assert image[14, 14] > 150, "dark on white is shown bright on black"
     assert image[0, 0] == 0

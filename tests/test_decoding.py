@@ -82,7 +82,7 @@ def test_picture_that_lies_on_its_side_is_the_upright_one(kind, number):
     content = turned(upright, number, kind, lossless=True)
 
     np.testing.assert_array_equal(decoding.decode(content).colours, upright)
-    np.testing.assert_array_equal(pictures.read_bytes(content), pictures.read_bytes(WHOLE["colour.png"]))
+    np.testing.assert_array_equal(pictures.from_picture(content)[0], pictures.from_picture(WHOLE["colour.png"])[0])
 
 
 @pytest.mark.parametrize("number", STORED)
@@ -172,7 +172,7 @@ def test_several_threads_decode_and_leave_the_warnings_as_they_were():
     before = list(warnings.filters)
 
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(pictures.read_bytes, [content] * 200))
+        found = list(threads.map(pictures.from_picture, [content] * 200))
 
     assert all(np.array_equal(one, found[0]) for one in found)
     assert warnings.filters == before
@@ -221,7 +221,7 @@ def test_many_parts_or_scans_are_refused():
 def refusal(content):
     """Why it is refused; nothing, if it is an array."""
     try:
-        image = pictures.read_bytes(content)
+        image = pictures.from_picture(content)[0]
     except ValueError as error:
         return str(error)
     assert (image.dtype, image.shape) == (np.uint8, (28, 28))
