@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check compare folds tune wheel reference bench bench-training bench-runtime lock clean
+.PHONY: help install run test check compare folds tune wheel reference bench photographs bench-training bench-runtime lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
