@@ -115,8 +115,8 @@ def table(shown: list[Shown], classes: tuple[str, ...]) -> str:
     found_in = f"{statistics.median(times):.1f} ms a picture (95 %: {times[int(0.95 * len(times))]:.1f})"
     columns = ["photographed", "pictures", "right", "called unknown", *classes]
     lines = [
-        f"**{share(known)} of {len(known)} photographs of known kinds are named right**, {said} if those that are held "
-        f"back as unknown ({unknown(known)}) count as wrong.\n",
+        f"**{share(known)} of {len(known)} photographs of known kinds are named right.**\n",
+        f"{said} if those that are held back as unknown ({unknown(known)}) count as wrong.\n",
         f"{unknown(strangers)} of {len(strangers)} photographs of other kinds are called unknown.\n",
         f"{found_in} from the file's bytes on.\n",
         f"| {' | '.join(columns)} |",
