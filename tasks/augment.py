@@ -17,7 +17,9 @@ from tasks.recipes import Recipe
 
 ERASED_AREA = (0.02, 0.4)  # share of the picture: https://arxiv.org/abs/1708.04896, table 1
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width, likewise
-MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE, KINDS, LEVELS, COARSE, PIECES = range(11)  # the draws of a step
+MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE, KINDS, LEVELS, COARSE, PIECES, LINES, WIDTHS = range(
+    13
+)  # the draws of a step
 
 
 def strangers(recipe: Recipe) -> int:
@@ -79,7 +81,7 @@ def _changer(train: Split, recipe: Recipe) -> Callable[[Any, Any, Any, Any], Any
 
 
 def _strange(images: Any, draw: Any) -> Any:
-    """No garments, uint8 (b, 28, 28): noise, fine and coarse, plain grey, negatives, and garments in pieces."""
+    """No garments, uint8 (b, 28, 28): noise, fine and coarse, plain grey, scribbles, negatives, garments in pieces."""
     count = tf.shape(images)[0]
     noise = tf.cast(draw(NOISE, tf.shape(images), 0, 256, tf.int32), tf.uint8)
     coarse = tf.image.resize(draw(COARSE, (count, 7, 7, 1), 0.0, 255.0), (SIDE, SIDE), "bilinear")[..., 0]
@@ -89,9 +91,21 @@ def _strange(images: Any, draw: Any) -> Any:
     piece = tf.image.crop_and_resize(
         tf.cast(images, tf.float32)[..., None], tf.concat([starts, starts + 0.4], 1), tf.range(count), (SIDE, SIDE)
     )[..., 0]
-    kinds = [noise, tf.cast(coarse, tf.uint8), plain, 255 - images, quarters, tf.cast(piece, tf.uint8)]
+    own = [255 - images, quarters, tf.cast(piece, tf.uint8)]
+    kinds = [noise, tf.cast(coarse, tf.uint8), plain, *own, *_scribbles(count, draw)]
     chosen = draw(KINDS, (count,), 0, len(kinds), tf.int32)
     return tf.gather(tf.stack(kinds, axis=1), chosen, batch_dims=1)
+
+
+def _scribbles(count: Any, draw: Any) -> tuple[Any, Any]:
+    """Bright strokes on black, uint8 (count, 28, 28), where a smooth surface has a level; thin, and thick."""
+    surface = tf.image.resize(draw(LINES, (count, 5, 5, 1), -1.0, 1.0), (SIDE, SIDE), "bicubic")[..., 0]
+    line = tf.abs(tf.range(SIDE, dtype=tf.float32) / (SIDE / 2) - 1)
+    inside = tf.maximum(0.75 * line[None, :, None], line[None, None, :]) < draw(LEVELS, (count, 1, 1), 0.4, 1.0)
+    widths = draw(WIDTHS, (2, count, 1, 1), 0.03, 0.12) * [[[[1.0]]], [[[3.5]]]]
+    strokes = tf.where(inside, tf.clip_by_value(2 * (1 - tf.abs(surface) / widths), 0, 1), 0)
+    thin, thick = tf.unstack(tf.cast(255 * strokes, tf.uint8))
+    return thin, thick
 
 
 def _gatherer(images: Any, recipe: Recipe) -> Callable[[Any, Any, Any], Any]:

@@ -6,9 +6,14 @@ Nothing is chosen by the test set, which this stage does not read, nor by the be
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tasks import calibration, checkpoint, fitting, recipes, splits, teacher, trained
+from tasks.arrays import Images, Split
+from tasks.augment import augmenter
 from tasks.files import read_json, write_text
 from tasks.params import Train
+from tasks.recipes import Recipe
 
 
 def run(
@@ -43,12 +48,27 @@ def run(
     history = fitting.fit(model, train, validation, recipe, params.seed, checkpoints, key, lessons).history
     heat = calibration.temperature(trained.logits(model, validation.images), validation.labels)
     calibration.cool(model, heat)
-    limit = calibration.unknown_below(trained.probabilities(model, validation.images), params.accepted)
+    limit = calibration.unknown_below(
+        trained.probabilities(model, _garments(validation, recipe, params.seed)), params.accepted
+    )
     described = {**provenance, "code": fitting.code(), "temperature": heat, "unknown_below": limit}
     weights = trained.save(model, model_folder, described)
     write_text(history_file, fitting.as_csv(history))
     write_text(summary, _table(history, model.count_params(), precision, weights))
     checkpoint.clear(checkpoints)
+
+
+def _garments(validation: Split, recipe: Recipe, seed: int) -> Images:
+    """The validation images; and once more as if photographed, if the recipe trains for that."""
+    if not recipe.photographed:
+        return validation.images
+    alike = recipe.model_copy(update={"batch": trained.BATCH, "photographed": 1.0, "strangers": 0.0})
+    images_at = augmenter(validation, alike, seed)
+    parts = np.array_split(
+        np.arange(len(validation.labels), dtype=np.int32), -(-len(validation.labels) // trained.BATCH)
+    )
+    photographed = [images_at(part, np.int32(0))[0].numpy() for part in parts]
+    return np.concatenate([validation.images, *photographed])
 
 
 def _table(history: list[dict[str, Any]], parameters: int, precision: str, digest: str) -> str:
