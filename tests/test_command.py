@@ -123,6 +123,43 @@ def test_classify_writes_csv(seamline):
 
 
 @pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        pytest.param("table", "two.png: unknown; if anything: kind 2 50.0%, kind 5 50.0%\n", id="table"),
+        pytest.param(
+            "json",
+            '{"file": "two.png", "name": "unknown", "kinds": '
+            '[{"name": "kind 2", "probability": 0.5}, {"name": "kind 5", "probability": 0.5}]}\n',
+            id="json",
+        ),
+        pytest.param(
+            "csv",
+            "file,name,rank,kind,probability\ntwo.png,unknown,1,kind 2,0.500000\ntwo.png,unknown,2,kind 5,0.500000\n",
+            id="csv",
+        ),
+    ],
+)
+def test_what_is_unknown_is_an_answer(seamline, place, doubting_file, form, expected):
+    image = np.zeros((28, 28), np.uint8)
+    image[6:9] = image[15:18] = 200
+    Image.fromarray(image).save(place / "two.png")
+
+    done = seamline("classify", "--model", str(doubting_file), "--format", form, "--top", "2", "two.png")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == expected
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_what_is_known_is_named_however_sure_the_model_must_be(seamline, doubting_file, form):
+    done = seamline("classify", "--model", str(doubting_file), "--format", form, "shelf")
+
+    assert done.returncode == 0, done.stderr
+    assert "kind 5" in done.stdout.decode()
+    assert "unknown" not in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         pytest.param(("classify", "--model", "bundle", "absent.png"), "absent.png", id="no such file"),
