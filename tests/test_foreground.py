@@ -65,6 +65,15 @@ def test_garment_is_found(changes):
     assert (found & wanted).sum() / (found | wanted).sum() >= 0.9
 
 
+def test_garment_that_the_picture_cuts_off_reaches_its_edge():
+    picture, _ = shirt(down=0.16)
+
+    found = foreground.garment(picture)
+
+    assert found[-1].sum() > 0.3 * found.shape[1]
+    assert not found[:, [0, -1]].any()
+
+
 def test_smaller_thing_apart_from_the_garment_is_left_out():
     picture, _ = shirt()
     before = foreground.garment(picture)
