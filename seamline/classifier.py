@@ -64,7 +64,7 @@ class Classifier:
             _require_contract(serving.session, self.classes)
         except KeyError as error:
             raise ValueError(f"{path} is not a model that Seamline exported: its metadata names no classes") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a model that Seamline exported: {error}") from error
         if found and self.classes != found.classes:
             raise bundle.BundleError(f"{path}: its manifest names other classes than its model.")

@@ -48,15 +48,18 @@ def garment(picture: Any) -> Mask:
     from PIL import Image
 
     scale = SIDE / max(picture.size)
-    size = (max(4, round(picture.width * scale)), max(4, round(picture.height * scale)))
-    small = picture.resize(size, Image.Resampling.BOX)
+    width, height = (max(2 * EDGE + 1, round(side * scale)) for side in picture.size)  # something beyond the edges
+    small = picture.resize((width, height), Image.Resampling.BOX)
     quantised = small.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     palette = np.asarray(quantised.getpalette(), np.uint8).reshape(-1, 3)
     return _kept(_settled(lab(np.asarray(small)), np.asarray(quantised), lab(palette)) > 0)
 
 
 def lab(rgb: NDArray[np.uint8]) -> Field:
-    """From sRGB to CIELAB (D65): uint8 (…, 3) → float32 (…, 3), lightness 0 … 100 first."""
+    """From sRGB to CIELAB (D65): uint8 (…, 3) → float32 (…, 3), lightness first.
+
+    Without CIELAB's linear part near black, so that lightness is −16 … 100.
+    """
     roots = np.cbrt(_LINEAR[rgb] @ _TO_XYZ)
     x, y, z = roots[..., 0], roots[..., 1], roots[..., 2]
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

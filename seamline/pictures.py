@@ -108,6 +108,6 @@ def _framed(grey: NDArray[np.uint8], mask: NDArray[np.bool_], width: float = 1.0
     inner = (max(1, round(across * scale)), max(1, round(down * scale)))
     lit = Image.fromarray((grey * np.asarray(opaque)).astype(np.float32))
     canvas = np.zeros((SIDE, SIDE), np.float32)
-    top, left = (SIDE - inner[1]) // 2, (SIDE - inner[0]) // 2
+    top, left = (SIDE - inner[1] + 1) // 2, (SIDE - inner[0] + 1) // 2  # as most of Fashion-MNIST, where it is odd
     canvas[top : top + inner[1], left : left + inner[0]] = np.asarray(lit.resize(inner, Image.Resampling.BOX, box=box))
     return canvas.round().clip(0, 255).astype(np.uint8)

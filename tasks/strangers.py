@@ -40,6 +40,7 @@ def digits(count: int, rng: np.random.Generator) -> Images:
     """Printed digits, bright on black, in the faces that matplotlib brings, turned a little."""
     folder = Path(mpl.get_data_path()) / "fonts/ttf"
     faces = sorted(path for path in folder.glob("*.ttf") if path.name.startswith(("DejaVu", "STIXGeneral")))
+    faces = [face for face in faces if "Display" not in face.name]  # those have a few signs, and no digits
     return np.stack([_digit(number % 10, faces[rng.integers(len(faces))], rng) for number in range(count)])
 
 

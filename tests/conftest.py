@@ -166,6 +166,26 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def with_limit(model_file: Path) -> Callable[[str], bytes]:
+    """(probability, as a text) → `model_file`, which says "unknown" below it."""
+
+    def limited(below: str) -> bytes:
+        model = onnx.load(model_file)
+        model.metadata_props.add(key="unknown_below", value=below)
+        return bytes(model.SerializeToString())
+
+    return limited
+
+
+@pytest.fixture(scope="session")
+def doubting_file(with_limit: Callable[[str], bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model_file`, which says "unknown" below 0.6: of two bands that are as bright, for one."""
+    path = tmp_path_factory.mktemp("doubting") / "model.onnx"
+    path.write_bytes(with_limit("0.6"))
+    return path
+
+
+@pytest.fixture(scope="session")
 def bundle_files(model_file: Path) -> Callable[..., dict[str, bytes]]:
     """(version, and what the manifest is to say otherwise) → the files of a bundle around `model_file`, unsigned."""
     images = np.random.default_rng(5).integers(0, 256, (12, SIDE, SIDE), dtype=np.uint8)

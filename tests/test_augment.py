@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tasks import augment
 from tasks.arrays import Split
 from tasks.augment import augmenter
+from tests.test_photographed import never
 
 
 @pytest.fixture
@@ -90,3 +92,87 @@ def test_a_step_can_be_repeated_and_steps_differ(drawn):
 
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.fixture
+def changed(garments, recipe):
+    """(changed numbers of the recipe, step) → 40 garments of a batch of 40 as they were, and as they are drawn."""
+    split = garments(4, 1)
+
+    def draw(step=0, **changes):
+        plain = {"shift": 0, "flip": False, "erase": 0.0, "batch": 40}
+        images_at = augmenter(split, recipe.model_copy(update=plain | changes), seed=3)
+        return split.images, images_at(tf.range(40), tf.constant(step))[0].numpy()
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("share", "batch", "expected"), [(0.0, 128, 0), (0.05, 128, 6), (0.5, 40, 20), (1.0, 7, 7)], ids=str
+)
+def test_strangers_are_a_share_of_the_batch(recipe, share, batch, expected):
+    assert augment.strangers(recipe.model_copy(update={"strangers": share, "batch": batch})) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "last"),
+    [
+        pytest.param({"strangers": 0.25}, 0, 10, id="strangers"),
+        pytest.param({"photographed": 0.5}, 0, 20, id="photographed"),
+        pytest.param({"strangers": 0.25, "photographed": 0.5}, 0, 30, id="both"),
+        pytest.param({"strangers": 0.25, "photographed": 0.75}, 0, 40, id="all"),
+    ],
+)
+def test_the_first_of_a_batch_are_changed_and_the_others_as_they_are(changed, changes, first, last):
+    images, found = changed(**changes)
+
+    assert (found.shape, found.dtype) == (images.shape, np.uint8)
+    assert (found[first:last] != images[first:last]).any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(found[last:], images[last:])
+
+
+def test_strangers_are_of_six_kinds_as_often(changed):
+    kinds = []
+    for step in range(25):
+        images, found = changed(step, strangers=1.0)
+        turned = np.roll(images, (14, 14), (1, 2))
+        for image, quarters, one in zip(images, turned, found, strict=True):
+            like = {"negative": 255 - image, "quarters": quarters, "plain": np.full((28, 28), one[0, 0])}
+            kinds.append(next((name for name, other in like.items() if np.array_equal(one, other)), "another"))
+
+    counts = {name: kinds.count(name) / len(kinds) for name in set(kinds)}
+    assert counts == pytest.approx({"negative": 1 / 6, "quarters": 1 / 6, "plain": 1 / 6, "another": 3 / 6}, abs=0.05)
+
+
+def test_changed_steps_can_be_repeated_and_differ(changed):
+    changes = {"strangers": 0.25, "photographed": 0.5, "flip": True, "shift": 2, "erase": 0.3}
+
+    first, again, other = (changed(step, **changes)[1] for step in (7, 7, 8))
+
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any(axis=(1, 2)).all()
+
+
+def test_photographed_images_are_drawn_from_the_garment_and_not_from_what_was_erased(changed):
+    _, whole = changed(photographed=0.5)
+    _, erased = changed(photographed=0.5, erase=1.0)
+
+    np.testing.assert_array_equal(erased[:20], whole[:20])
+    assert (erased[20:] != whole[20:]).any(axis=(1, 2)).all()
+
+
+def test_mirrored_garment_is_photographed_as_the_mirror_image(recipe):
+    """Wherever it lies: its box is mirrored, too."""
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 4:24, 2:9] = 200
+    image[0, 4:9, 2:5] = 90
+    split = Split(image, np.zeros(1, np.uint8))
+    change = augment._changer(split, recipe.model_copy(update={"photographed": 1.0, "batch": 1}))
+
+    plain, mirrored = (
+        change(tf.constant(image), tf.constant([0]), tf.constant([turned]), never).numpy() for turned in (0, 1)
+    )
+
+    assert plain.any()
+    assert not np.array_equal(plain, plain[:, :, ::-1])
+    assert np.abs(mirrored[:, :, ::-1].astype(int) - plain).max() <= 1

@@ -77,7 +77,7 @@ def test_classify_writes_json_lines(seamline):
 
 
 def test_folder_of_odd_files_is_answered_picture_by_picture(seamline, place):
-    """Pipes, folders and links that lead nowhere are no pictures; empty files are said; names may be any bytes."""
+    """Pipes, links that lead nowhere and empty files are said, folders are no pictures; names may be any bytes."""
     shelf = place / "shelf"
     os.mkfifo(shelf / "pipe.png")
     (shelf / "folder.png").mkdir()
@@ -94,7 +94,11 @@ def test_folder_of_odd_files_is_answered_picture_by_picture(seamline, place):
     odd = {"shelf/\udcff\udcfe.png", "shelf/Hemd\n\u202e\U0001f455.png"}
     assert found == {"shelf/deep/five.png", "shelf/link.png", "shelf/two.png", *odd}
     assert done.returncode == 1
-    assert done.stderr.decode() == "shelf/empty.png: not a picture that can be read: none of JPEG, PNG, WEBP, GIF.\n"
+    assert done.stderr.decode().splitlines() == [
+        "shelf/empty.png: not a picture that can be read: none of JPEG, PNG, WEBP, GIF.",
+        "shelf/nowhere.png: a link that leads nowhere",
+        "shelf/pipe.png: not a plain file",
+    ]
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])
@@ -112,10 +116,47 @@ def test_classify_writes_csv(seamline):
     done = seamline("classify", "--model", "bundle", "--format", "csv", "--top", "1", "shelf")
 
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
-    assert [(row["file"], row["rank"], row["name"]) for row in rows] == [
-        ("shelf/deep/five.png", "1", "kind 5"),
-        ("shelf/two.png", "1", "kind 2"),
+    assert [(row["file"], row["rank"], row["name"], row["kind"]) for row in rows] == [
+        ("shelf/deep/five.png", "1", "kind 5", "kind 5"),
+        ("shelf/two.png", "1", "kind 2", "kind 2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        pytest.param("table", "two.png: unknown; if anything: kind 2 50.0%, kind 5 50.0%\n", id="table"),
+        pytest.param(
+            "json",
+            '{"file": "two.png", "name": "unknown", "kinds": '
+            '[{"name": "kind 2", "probability": 0.5}, {"name": "kind 5", "probability": 0.5}]}\n',
+            id="json",
+        ),
+        pytest.param(
+            "csv",
+            "file,name,rank,kind,probability\ntwo.png,unknown,1,kind 2,0.500000\ntwo.png,unknown,2,kind 5,0.500000\n",
+            id="csv",
+        ),
+    ],
+)
+def test_what_is_unknown_is_an_answer(seamline, place, doubting_file, form, expected):
+    image = np.zeros((28, 28), np.uint8)
+    image[6:9] = image[15:18] = 200
+    Image.fromarray(image).save(place / "two.png")
+
+    done = seamline("classify", "--model", str(doubting_file), "--format", form, "--top", "2", "two.png")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == expected
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_what_is_known_is_named_however_sure_the_model_must_be(seamline, doubting_file, form):
+    done = seamline("classify", "--model", str(doubting_file), "--format", form, "shelf")
+
+    assert done.returncode == 0, done.stderr
+    assert "kind 5" in done.stdout.decode()
+    assert "unknown" not in done.stdout.decode()
 
 
 @pytest.mark.parametrize(

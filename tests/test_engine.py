@@ -58,7 +58,12 @@ def test_training_learns_and_says_where_it_stands(stripes, few, optimiser, rate,
 
 
 @pytest.mark.slow
-def test_training_that_goes_on_from_a_state_ends_as_one_that_was_not_interrupted(stripes, few):
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param({}, id="garments alone"), pytest.param({"photographed": 0.3, "strangers": 0.1}, id="and others")],
+)
+def test_training_that_goes_on_from_a_state_ends_as_one_that_was_not_interrupted(stripes, few, changes):
+    few = few.model_copy(update=changes)
     model, whole = trainer(stripes, few)
     for epoch in range(4):
         for _ in whole.epoch(epoch):
@@ -120,6 +125,10 @@ def test_an_absurd_rate_gives_a_loss_that_is_no_number(stripes, few):
     assert not np.isfinite(losses[-1])
 
 
+def log_softmax(values):
+    return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+
+
 def soft(classes):
     """A teacher's answers, of the images and their mirror images alike: this class, without a doubt."""
     logits = np.zeros((2, len(classes), 10), np.float32)
@@ -158,11 +167,33 @@ def test_loss_with_a_teacher_known_answer(recipe):
         *(tf.constant(value) for value in (logits, indices.astype(np.int32), mirrored.astype(np.int32)))
     )
 
-    def log_softmax(values):
-        return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
-
     said = np.exp(log_softmax(lessons[mirrored, indices] / 2))
     hard = -log_softmax(logits)[np.arange(2), [2, 1]].mean()
     softened = -(said * log_softmax(logits / 2)).sum(axis=1).mean()
     assert float(loss) == pytest.approx(0.7 * hard + 0.3 * 4 * softened, rel=1e-5)
     assert right.numpy().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("taught", [False, True], ids=["labels", "labels and teacher"])
+def test_loss_of_strangers_known_answer(recipe, taught):
+    """The first half of a batch: every class is as likely, by labels and teacher, and none of them counts as right."""
+    split = Split(np.zeros((4, 28, 28), np.uint8), np.array([0, 1, 2, 3], np.uint8))
+    lessons = np.random.default_rng(3).normal(size=(2, 4, 10)).astype(np.float32)
+    teacher = Teacher(share=0.3, temperature=2.0, recipe=recipe) if taught else None
+    changes = {"teacher": teacher, "label_smoothing": 0.2, "strangers": 0.5, "batch": 4}
+    logits = np.random.default_rng(4).normal(size=(4, 10)).astype(np.float32)
+    logits[[0, 1, 2, 3], [3, 2, 1, 5]] = 9.0  # right but for the last one
+    indices, mirrored = np.array([3, 2, 1, 0], np.int32), np.array([1, 0, 1, 0], np.int32)
+
+    loss_of = engine._loss(split, recipe.model_copy(update=changes), lessons)
+    loss, right = loss_of(*map(tf.constant, (logits, indices, mirrored)))
+
+    targets = np.full((4, 10), 0.1)
+    targets[2:] = 0.02
+    targets[[2, 3], [1, 0]] = 0.82
+    said = np.exp(log_softmax(lessons[mirrored, indices] / 2))
+    said[:2] = 0.1
+    hard = -(targets * log_softmax(logits)).sum(axis=1).mean()
+    softened = -(said * log_softmax(logits / 2)).sum(axis=1).mean()
+    assert float(loss) == pytest.approx(0.7 * hard + 0.3 * 4 * softened if taught else hard, rel=1e-5)
+    assert right.numpy().tolist() == [True, False], "of the garments alone"

@@ -2,13 +2,14 @@ import csv
 import io
 import json
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import evaluate, metrics
-from tasks.arrays import CLASSES
+from tasks import evaluate, metrics, splits, trained
+from tasks.arrays import CLASSES, Split
 
 
 def sure_of(classes):
@@ -95,3 +96,46 @@ def test_predictions_csv_gives_back_every_answer(pairs):
 def test_predictions_csv_refuses_probabilities_of_other_images():
     with pytest.raises(ValueError, match="shorter"):
         evaluate.predictions_csv(np.zeros(3, np.uint8), sure_of([1, 2]))
+
+
+class SureOfPlain:
+    """A model that is sure of a picture of one level, and of nothing else."""
+
+    def predict_on_batch(self, images):
+        plain = np.ptp(images, axis=(1, 2)) == 0
+        return np.where(plain[:, None], 10.0, 0.0) * np.eye(10)[0]
+
+
+def test_unknown_known_answer(garments):
+    images = garments(2, 1).images
+    probabilities = sure_of(range(10)).repeat(2, axis=0)
+    probabilities[:5] = 0.1
+
+    found = evaluate.unknown(SureOfPlain(), images, probabilities, 0.5, seed=7)
+
+    strange = {"noise": 1.0, "blank": 0.0, "inverted": 1.0, "digits": 1.0, "cuttings": 1.0}
+    assert found == {"below": 0.5, "garments": 0.25, "strangers": strange}
+
+
+@pytest.mark.slow
+def test_stage_writes_what_a_model_does_not_know(numbers, garments, tmp_path):
+    test = garments(4, 2)
+    splits.write(tmp_path / "normalised", "test", Split(*test))
+    keras.utils.set_random_seed(3)
+    about = {"model": "residual", "size": {"width": 4, "blocks": 1}, "pixels": {"mean": 0.286, "deviation": 0.353}}
+    model = trained.build(about["model"], about["size"], **about["pixels"])
+    limit = float(np.median(trained.probabilities(model, test.images).max(axis=1)))
+    weights = trained.save(model, tmp_path / "model", about | {"data": {"test": "t"}, "unknown_below": limit})
+    names = ("metrics.json", "probabilities.npy", "predictions.csv", "evaluate.md")
+
+    evaluate.run(numbers.evaluate, tmp_path / "normalised", tmp_path / "model", *(tmp_path / name for name in names))
+
+    measured = json.loads((tmp_path / "metrics.json").read_text())
+    assert (measured["weights"], measured["test_data"], measured["images"]) == (weights, "t", 40)
+    assert measured["unknown"]["below"] == limit
+    assert measured["unknown"]["garments"] == pytest.approx(0.5, abs=0.05)
+    assert list(measured["unknown"]["strangers"]) == ["noise", "blank", "inverted", "digits", "cuttings"]
+    assert f"Unknown, below {limit:.1%}: {measured['unknown']['garments']:.1%} of the test images; " in (
+        tmp_path / "evaluate.md"
+    ).read_text(encoding="utf-8")
+    assert np.load(tmp_path / "probabilities.npy").shape == (40, 10)

@@ -44,6 +44,7 @@ def folder(tmp_path, model, images):
         "pixels": {"mean": 0.286, "deviation": 0.353},
         "data": {"test": "t"},
         "parameters": {"train": {}},
+        "unknown_below": 0.625,
     }
     weights = trained.save(model, tmp_path / "model", provenance)
     splits.write(tmp_path / "normalised", "test", Split(images, np.zeros(len(images), np.uint8)))
@@ -103,11 +104,13 @@ def test_export_publishes_what_agrees(numbers, folder, images):
     assert found["bytes"] == (folder / "exports/model.onnx").stat().st_size
     assert classifier.classes == CLASSES
     assert classifier.info["accuracy"] == "0.9000"
+    assert classifier.unknown_below == 0.625
     assert set(classifier.info) == {
         "classes",
         "input",
         "output",
         "accuracy",
+        "unknown_below",
         "data",
         "parameters",
         "weights",

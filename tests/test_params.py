@@ -93,7 +93,9 @@ def test_section_is_the_one_of_the_stage(numbers, content, stage):
             "train.precision is 'float16', expected 'auto', 'float32' or 'bfloat16'",
             id="choice",
         ),
-        pytest.param("train", "lr", 1, "train.lr is not a parameter (known: recipe, precision, seed)", id="unknown"),
+        pytest.param(
+            "train", "lr", 1, "train.lr is not a parameter (known: recipe, precision, accepted, seed)", id="unknown"
+        ),
         pytest.param(
             "ingest",
             "attempt",

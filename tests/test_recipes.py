@@ -42,6 +42,8 @@ def test_every_recipe_is_whole_and_its_model_builds(name):
         pytest.param({}, ("rate",), r"rate is missing", id="missing"),
         pytest.param({"rate": "1e-3"}, (), r"rate is '1e-3', expected a valid number", id="a text"),
         pytest.param({"optimiser": "adamm"}, (), r"optimiser is 'adamm', expected 'muon', 'adam' or 'sgd'", id="choice"),
+        pytest.param({"photographed": 1.5}, (), r"photographed is 1\.5, expected less than or equal to 1", id="more than all"),
+        pytest.param({"strangers": -0.1}, (), r"strangers is -0\.1, expected greater than or equal to 0", id="fewer than none"),
         pytest.param({"published": {"test": 2.0, "train": None}}, (), r"published\.test is 2\.0", id="nested"),
         pytest.param({"published": {"tests": 0.9, "test": None, "train": None}}, (), r"did you mean published\.test\?", id="nested, misspelt"),
     ],
@@ -49,6 +51,12 @@ def test_every_recipe_is_whole_and_its_model_builds(name):
 def test_unusable_recipe_is_refused(written, changes, without, said):
     with pytest.raises(ParameterError, match=said):
         recipes.load(written(changes, without))
+
+
+def test_recipe_that_does_not_say_so_has_garments_alone_as_they_are(written):
+    recipe = recipes.load(written({}, ("photographed", "strangers")))
+
+    assert (recipe.photographed, recipe.strangers) == (0.0, 0.0)
 
 
 def test_recipe_that_is_not_there_is_named_with_the_nearest(written):

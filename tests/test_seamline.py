@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
 import seamline
 from seamline import __main__ as command
-from seamline import decoding, pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
@@ -105,65 +103,48 @@ def test_too_large_a_file_is_not_read(tmp_path, monkeypatch):
         seamline.Classifier(tmp_path / "model.onnx")
 
 
-def test_a_picture_of_fashion_mnist_is_taken_as_it_is(tmp_path):
-    Image.fromarray(band(3)).save(tmp_path / "own.png")
-
-    np.testing.assert_array_equal(pictures.read(tmp_path / "own.png"), band(3))
-
-
-def product(mode, ground, garment):
-    picture = Image.new(mode, (300, 200), ground)
-    picture.paste(garment, (100, 20, 160, 180))
-    return picture
+@pytest.fixture(scope="session")
+def doubting(doubting_file):
+    return seamline.Classifier(doubting_file)
 
 
-@pytest.mark.parametrize(
-    "picture",
-    [
-        pytest.param(product("RGB", (255, 255, 255), (40, 60, 30)), id="colour"),
-        pytest.param(product("L", 255, 50), id="grey"),
-        pytest.param(product("RGBA", (0, 0, 0, 0), (40, 60, 30, 255)), id="transparent ground"),
-        pytest.param(product("RGB", (255, 255, 255), (40, 60, 30)).quantize(8), id="palette"),
-        pytest.param(product("CMYK", (0, 0, 0, 0), (200, 200, 200, 0)), id="CMYK"),
-    ],
-)
-def test_a_product_shot_becomes_bright_on_black_and_fills_the_longest_edge(tmp_path, picture):
-    path = tmp_path / ("shot.jpg" if picture.mode == "CMYK" else "shot.png")
-    picture.save(path)
+def test_answer_below_the_limit_is_unknown_and_keeps_its_probability(classifier, doubting):
+    both = np.maximum(band(2), band(7))
 
-    image = pictures.read(path)
-
-    assert image.shape == (28, 28)
-    assert image.dtype == np.uint8
-    assert image[:, 0].max() <= 10, "the ground is black"
-    assert image[14, 14] > 60, "the garment is bright"
-    assert (image[[0, -1]] > 60).any(axis=1).all(), "it reaches from top to bottom"
+    assert [answer.name for answer in doubting.classify(np.stack([band(2), both]))] == ["kind 2", "unknown"]
+    assert doubting.classify(both)[0].probability == pytest.approx(0.5, abs=1e-4)
+    assert classifier.classify(both)[0].name in {"kind 2", "kind 7"}, "a model that says no limit is always sure"
+    assert (doubting.unknown_below, classifier.unknown_below) == (0.6, 0.0)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 30], ids=["empty", "text", "torn"]
+    ("row", "name"), [((0.6, 0.4), "kind 0"), ((0.4, 0.6), "kind 1"), ((0.59, 0.41), "unknown")], ids=str
 )
-def test_what_is_no_picture_is_refused(tmp_path, content):
-    (tmp_path / "shot.png").write_bytes(content)
-
-    with pytest.raises(ValueError, match=": not a picture that can be read"):
-        pictures.read(tmp_path / "shot.png")
+def test_best_of_a_row_known_answer(doubting, row, name):
+    assert doubting.best([*row, *[0.0] * 8]) == (name, max(row))
 
 
-def test_one_colour_is_no_garment(tmp_path):
-    Image.new("RGB", (50, 50), "white").save(tmp_path / "blank.png")
+def test_views_are_averaged_before_the_answer(doubting):
+    sure, torn = np.stack([band(2)] * 6), np.stack([band(2), band(7)] * 3)
 
-    with pytest.raises(ValueError, match="shows one colour and no garment"):
-        pictures.read(tmp_path / "blank.png")
+    assert doubting.classify_views(sure) == doubting.classify(band(2))[0]
+    assert doubting.classify_views(torn) == ("unknown", pytest.approx(0.5, abs=1e-4))
+    assert doubting.classify_views(torn[[0, 1, 0, 0]]).name == "kind 2"
 
 
-@pytest.mark.parametrize(("limit", "what"), [("LARGEST_BYTES", "bytes"), ("LARGEST_PIXELS", "pixels")])
-def test_too_large_a_picture_is_refused(tmp_path, monkeypatch, limit, what):
-    Image.new("L", (60, 60), 255).save(tmp_path / "large.png")
-    monkeypatch.setattr(decoding, limit, 20)
+@pytest.mark.parametrize("limit", ["nan", "1.0", "-0.1", "inf"])
+def test_limit_that_is_no_share_is_refused(tmp_path, with_limit, limit):
+    (tmp_path / "model.onnx").write_bytes(with_limit(limit))
 
-    with pytest.raises(ValueError, match=f"expected at most 20 {what}"):
-        pictures.read(tmp_path / "large.png")
+    with pytest.raises(ValueError, match=rf"its metadata has unknown_below '{limit}', expected 0 … 1"):
+        seamline.Classifier(tmp_path / "model.onnx")
+
+
+def test_limit_that_is_no_number_is_refused(tmp_path, with_limit):
+    (tmp_path / "model.onnx").write_bytes(with_limit("half"))
+
+    with pytest.raises(ValueError, match="is not a model that Seamline exported: could not convert .*'half'"):
+        seamline.Classifier(tmp_path / "model.onnx")
 
 
 def test_the_command_answers_for_every_file(capsys, model_file):

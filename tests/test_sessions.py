@@ -62,6 +62,13 @@ def perturbed(content):
     return proto.SerializeToString()
 
 
+def of_the_future(content):
+    """With an operator that onnxruntime does not have."""
+    proto = onnx.load_from_string(content)
+    proto.graph.node[0].op_type = "Foresee"
+    return proto.SerializeToString()
+
+
 def test_int8_answers_where_it_is_right(written, files, tmp_path):
     classifier = seamline.Classifier(written())
     (tmp_path / "int8.onnx").write_bytes(files[shipped.MODEL_INT8])
@@ -77,7 +84,8 @@ def test_int8_answers_where_it_is_right(written, files, tmp_path):
     ("broken", "said"),
     [
         pytest.param(perturbed, "probabilities differ by", id="another processor's kernels"),
-        pytest.param(lambda content: content[:2000], "protobuf parsing failed", id="not to be loaded here"),
+        pytest.param(lambda content: content[:2000], "it is not one whole ONNX file", id="torn"),
+        pytest.param(of_the_future, "No Op registered for Foresee", id="not to be loaded here"),
     ],
 )
 def test_float_answers_where_int8_is_wrong(written, files, tmp_path, broken, said):
@@ -157,6 +165,11 @@ def test_int8_model_without_golden_vectors_is_refused(files, tmp_path):
         shipped.read(tmp_path / "one")
 
 
-def test_what_onnxruntime_cannot_load_is_a_value_error():
-    with pytest.raises(ValueError, match="protobuf parsing failed"):
+def test_what_onnxruntime_cannot_load_is_a_value_error(model_file):
+    with pytest.raises(ValueError, match="No Op registered for Foresee"):
+        sessions.open_model(of_the_future(model_file.read_bytes()), threads=1)
+
+
+def test_what_is_no_onnx_file_is_a_value_error():
+    with pytest.raises(ValueError, match="^it is not one whole ONNX file$"):
         sessions.open_model(b"no model", threads=1)

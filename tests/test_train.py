@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tasks import fitting, train, trained
+from tasks import calibration, fitting, splits, train, trained
 from tasks.arrays import Split
 from tasks.errors import ParameterError, TrainingError
 from tasks.recipes import Teacher
@@ -41,9 +41,23 @@ def test_train_writes_model_history_and_summary(run):
     assert description["parameters"]["train"]["epochs"] == 2
     assert loaded == description
     assert model.count_params() == description["parameters_trained"]
+    assert 0.1 <= description["temperature"] <= 10
     assert "| 2 |" in (folder / "train.md").read_text()
     assert sorted(path.name for path in (folder / "model").iterdir()) == ["model.json", "model.weights.h5"]
     assert list((folder / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_trained_model_is_calibrated_and_knows_the_share_it_accepts(run, numbers, normalised):
+    validation = splits.read(normalised, "validation")
+
+    model, description = trained.load(run() / "model")
+
+    assert calibration.temperature(trained.logits(model, validation.images), validation.labels) == pytest.approx(
+        1, abs=1e-3
+    )
+    surest = trained.probabilities(model, validation.images).max(axis=1)
+    assert (surest >= description["unknown_below"] - 1e-6).mean() == pytest.approx(numbers.train.accepted, abs=0.01)
 
 
 @pytest.mark.slow
