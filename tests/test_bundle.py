@@ -35,6 +35,7 @@ METRICS = {
     "calibration_error": 0.039,
     "classes": {name: {"precision": 0.9, "recall": 0.8, "f1": 0.85} for name in CLASSES},
     "confused": [{"actual": "Shirt", "predicted": "Coat", "images": 58}],
+    "unknown": {"below": 0.5, "garments": 0.05, "strangers": {"noise": 0.993, "digits": 0.61}},
     "weights": "w",
 }
 
@@ -50,7 +51,13 @@ def exported(tmp_path_factory):
     splits.write(folder / "normalised", "test", Split(images, np.resize(np.arange(10, dtype=np.uint8), 40)))
     counts = {"train": 54_000, "validation": 6_000, "test": 10_000}
     write_json(folder / "normalised" / splits.STATS, {"data": {"test": "t"}, "images": counts})
-    about = {"recipe": "swift", "model": "residual", "parameters_trained": 8_000, "precision": "float32"}
+    about = {
+        "recipe": "swift",
+        "model": "residual",
+        "parameters_trained": 8_000,
+        "precision": "float32",
+        "temperature": 0.74,
+    }
     write_json(folder / "model/model.json", about | {"weights": "w", "parameters": {"train": {}}, "code": "c"})
     write_json(folder / "metrics.json", METRICS)
     write_json(folder / "export.json", {"published": True, "weights": "w"})
@@ -143,6 +150,7 @@ def test_card_has_the_figures_and_the_limits(run):
 
     assert "# Seamline, version 1" in card
     assert "93.02 % of the 10,000 test images (95 %: 92.50 … 93.50 %)" in card
+    assert "| noise | 99.3 % |" in card
     assert "| Shirt | 0.900 | 0.800 | 0.850 |" in card
     assert "Shirt taken for Coat (58)." in card
     assert "77.1 % of its images" in card
