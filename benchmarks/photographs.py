@@ -169,10 +169,8 @@ def write_page(shown: list[Shown], text: str) -> None:
         for kind, these in kinds.items()
         if these
     }
-    lines = [
-        [cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line.startswith("|")
-    ]
-    lead = [line.replace("**", "") for line in text.splitlines() if line and not line.startswith("|")]
+    lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines() if line.startswith("|")]
+    lead = [line.replace("**", "").replace("`", "") for line in text.splitlines() if line and not line.startswith("|")]
     content = environment.get_template(TEMPLATE.name).render(cards=cards, headings=lines[0], rows=lines[2:], lead=lead)
     write_text(PAGE, content)
 
