@@ -1,4 +1,4 @@
-# install · run · test · check · compare · folds · tune · wheel · reference · bench · bench-training · bench-runtime · lock: short, and the same commands that .ci/run calls.
+# install · run · test · check · compare · folds · tune · wheel · reference · bench · photographs · bench-training · bench-runtime · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -52,6 +52,9 @@ reference: $(VENV)/.installed ## keep the exported bundle in git, for clones tha
 
 bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
 	@python -m benchmarks.pipeline
+
+photographs: $(VENV)/.installed ## how many photographs are named right: make photographs PHOTOGRAPHS=DIR → data/photographs.html
+	@python -m benchmarks.photographs $(PHOTOGRAPHS)
 
 bench-training: $(VENV)/.installed ## time swift against plain Keras, PyTorch and the published recipes → benchmarks/training.md (half an hour)
 	@dvc repro --quiet normalise

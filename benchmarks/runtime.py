@@ -71,7 +71,7 @@ def judged(found: dict[str, Any], manifest: dict[str, Any], times: list[Times], 
     """Every figure with its limit."""
     yield at_most("`classify` of one picture, one thread", found["classify"]["median_us"], "µs")
     yield at_most("of it, beyond a bare `session.run`", found["beyond_session_run_us"], "µs", 20)
-    accuracy = manifest["metrics"]["accuracy"]
+    accuracy = manifest["int8" if found["precision"] == "int8" else "metrics"]["accuracy"]
     yield Row(
         "test accuracy of the bundle's model", f"{accuracy:.2%}", f"at least {ACCURACY:.1%}", met=accuracy >= ACCURACY
     )

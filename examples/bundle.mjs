@@ -35,7 +35,7 @@ async function read(name) {
 
 /** Every file that the manifest names, by name; what is altered, missing or too many ends the program. */
 async function verified({ files }) {
-  const others = (await readdir(folder)).filter((name) => !Object.hasOwn(files, name) && !name.startsWith("manifest."));
+  const others = (await readdir(folder)).filter((name) => !Object.hasOwn(files, name) && !["manifest.json", "manifest.sig"].includes(name));
   if (others.length) fail(`the manifest does not name ${others[0]}`);
   const found = {};
   for (const [name, facts] of Object.entries(files)) {

@@ -13,8 +13,8 @@ openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in "$bundle/manifest.json" 
 named=$(awk -F'"' '/": \{$/ { name = $2 } /"sha256": "/ { print $4 "  " name }' "$bundle/manifest.json")
 (cd "$bundle" && echo "$named" | sha256sum --check --strict --quiet) || { echo "$bundle: altered" >&2; exit 1; }
 
-for file in $(ls -A "$bundle"); do
+ls -A "$bundle" | while IFS= read -r file; do
   case $file in manifest.json | manifest.sig) continue ;; esac
   echo "$named" | cut -c67- | grep -qxF -- "$file" || { echo "$bundle: $file is not in the manifest" >&2; exit 1; }
-done
+done || exit 1
 echo "$bundle: signed, whole, $(echo "$named" | wc -l) files"

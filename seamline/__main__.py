@@ -7,8 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
-from seamline import __version__, bench, bundle, check, classify, indexing, similar, slots
+from seamline import __version__, bench, bundle, check, classify, indexing, reading, similar, slots
 from seamline.classifier import Classifier
+from seamline.indexing import INTERRUPTED
 
 EXAMPLES = """examples:
   seamline classify examples/*.png                 what each picture shows
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
   seamline bench --picture shoe.jpg                how fast it answers here
 
 exit status: 0 done · 1 a picture could not be read, or the bundle must not be used · 2 the command line is wrong
+             130 interrupted
 """
 
 BENCH = """\
@@ -47,8 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(chosen.run(chosen))
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(reading.shown(str(error)), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _classify(chosen: argparse.Namespace) -> int:
@@ -70,7 +74,7 @@ def _info(chosen: argparse.Namespace) -> int:
         )
         for key, detail in lines:
             shown = ", ".join(f"{k} {v}" for k, v in detail.items()) if isinstance(detail, dict) else detail
-            print(f"{name + (f'.{key}' if key else ''):<26} {shown}")
+            print(reading.shown(f"{name + (f'.{key}' if key else ''):<26} {shown}"))
     return 0
 
 
@@ -78,7 +82,7 @@ def _verify(chosen: argparse.Namespace) -> int:
     folder = chosen.bundle or bundle.own()
     failures = 0
     for what, reasons in check.proofs(folder, _key(chosen), chosen.data):
-        print(f"{'FAIL' if reasons else 'ok':<5}{what}" + (f": {'; '.join(reasons)}" if reasons else ""))
+        print(reading.shown(f"{'FAIL' if reasons else 'ok':<5}{what}" + (f": {'; '.join(reasons)}" if reasons else "")))
         failures += bool(reasons)
     return 1 if failures else 0
 

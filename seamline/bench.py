@@ -76,12 +76,12 @@ def measure(model: Path, seconds: float, picture: Path | None = None) -> dict[st
     Raises:
         ValueError: the model must not be used, the picture cannot be read, or the seconds are none.
     """
-    if not seconds > 0:
+    if not 0 < seconds < float("inf"):
         raise ValueError(f"Expected more than 0 seconds. Received {seconds}.")
     classifier = Classifier(model)
     found: dict[str, Any] = {
         "model": str(model),
-        "version": classifier.info["version"],
+        "version": classifier.info.get("version", "none"),
         "precision": classifier.precision,
         "machine": machine(),
         **{name: latency._asdict() for name, latency in one_array(classifier, seconds).items()},
@@ -148,12 +148,14 @@ def in_turn(calls: dict[str, Callable[[], object]], seconds: float, in_a_row: in
 def start(model: Path) -> Start:
     """A new process: what importing takes, when it has answered, and the memory that it holds then."""
     package = Path(__file__).resolve().parent.parent
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    }
     rows = []
     for _ in range(STARTS):
         before = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-c", START, str(model)], env=environment, check=True, capture_output=True, text=True
+            [sys.executable, "-P", "-c", START, str(model)], env=environment, check=True, capture_output=True, text=True
         )
         begun, half, imported, answered, memory = map(float, done.stdout.split())
         rows.append((1e3 * (imported - begun), 1e3 * (half - begun), 1e3 * (answered - before), memory * 1024))

@@ -96,7 +96,7 @@ def read(folder: str | Path, public_key: bytes | None = None, oldest: int = 1) -
             another key; the version is older; the format is unknown.
     """
     folder = Path(folder)
-    content = _read(folder, MANIFEST, LARGEST_MANIFEST_BYTES)
+    content = read_plain(folder, MANIFEST, LARGEST_MANIFEST_BYTES)
     if public_key is not None:  # before a byte of it is interpreted
         _require_signature(folder, content, public_key)
     manifest = _manifest(folder, content)
@@ -137,7 +137,7 @@ def public_key(file: Path) -> bytes:
     Raises:
         BundleError: it holds none.
     """
-    lines = _read(file.parent, file.name, LARGEST_KEY_BYTES).decode("ascii", "replace").split("-----")
+    lines = read_plain(file.parent, file.name, LARGEST_KEY_BYTES).decode("ascii", "replace").split("-----")
     try:
         found = base64.b64decode("".join(lines[2].split()), validate=True) if "PUBLIC KEY" in lines[1] else b""
     except (IndexError, ValueError):
@@ -150,7 +150,7 @@ def public_key(file: Path) -> bytes:
 def _require_signature(folder: Path, content: bytes, public_key: bytes) -> None:
     if not (folder / SIGNATURE).exists():
         raise BundleError(f"{folder} is not signed ({SIGNATURE} is absent), and a public key was given.")
-    if not ed25519.verify(public_key, content, _read(folder, SIGNATURE, LARGEST_MANIFEST_BYTES)):
+    if not ed25519.verify(public_key, content, read_plain(folder, SIGNATURE, LARGEST_MANIFEST_BYTES)):
         raise BundleError(f"{folder / SIGNATURE}: not the signature of this manifest by this key.")
 
 
@@ -209,13 +209,13 @@ def _require_no_others(folder: Path, named: set[str]) -> None:
 
 
 def _verified(folder: Path, name: str, facts: dict[str, Any]) -> bytes:
-    content = _read(folder, name, facts["bytes"])
+    content = read_plain(folder, name, facts["bytes"])
     if len(content) != facts["bytes"] or hashlib.sha256(content).hexdigest() != facts["sha256"]:
         raise BundleError(f"{folder / name} is altered: it is not what the manifest describes.")
     return content
 
 
-def _read(folder: Path, name: str, most: int) -> bytes:
+def read_plain(folder: Path, name: str, most: int) -> bytes:
     """A plain file's bytes, at most one more than `most`: no link, no pipe that never ends."""
     path = folder / name
     try:

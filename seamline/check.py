@@ -63,7 +63,10 @@ def _model(classifier: Classifier, found: Bundle) -> str:
 
 
 def _accuracy(classifier: Classifier, data: Path, found: Bundle) -> tuple[str, list[str]]:
-    images, labels = (np.load(data / f"test-{name}.npy", allow_pickle=False) for name in ("images", "labels"))
+    try:
+        images, labels = (np.load(data / f"test-{name}.npy", allow_pickle=False) for name in ("images", "labels"))
+    except EOFError as error:
+        raise ValueError(f"{data}: test-images.npy or test-labels.npy is empty.") from error
     metrics = found.manifest.get("int8" if classifier.precision == INT8 else "metrics")
     promised = metrics.get("accuracy") if isinstance(metrics, dict) else None
     accuracy = float((classifier.probabilities(images).argmax(axis=1) == labels).mean())

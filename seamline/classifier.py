@@ -155,12 +155,19 @@ class Classifier:
     def classify(self, images: NDArray[np.uint8]) -> list[Answer]:
         """The likeliest class of each picture, with its probability; `images` as for `probabilities`.
 
-        Where that lies below `unknown_below`, the name is "unknown": 95 % of real garments lie above it.
+        Below `unknown_below` the name is "unknown": 95 % of the images that the model was chosen on, as they are and
+        as if photographed, lie above it.
         """
         return [self.best(row) for row in self.probabilities(images).tolist()]
 
     def classify_views(self, views: NDArray[np.uint8]) -> Answer:
-        """What several views, uint8 (v, 28, 28), of one garment show: `seamline.pictures.from_picture` makes them."""
+        """What several views, uint8 (v, 28, 28), of one garment show: `seamline.pictures.from_picture` makes them.
+
+        Raises:
+            ValueError: there is no view, or they are of another type or shape.
+        """
+        if not len(views):
+            raise ValueError("Expected at least one view. Received none.")
         return self.best(self.probabilities(views).mean(axis=0).tolist())
 
     def best(self, row: Sequence[float]) -> Answer:
@@ -208,4 +215,4 @@ def _fits(tensor: Any, kind: str, *sides: int | None) -> bool:
 
 
 def _shapes(tensors: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {tensor.type} {tensor.shape}" for name, tensor in tensors.items()) or "none"
+    return (", ".join(f"{name} {tensor.type} {tensor.shape}" for name, tensor in tensors.items()) or "none")[:300]

@@ -52,7 +52,7 @@ def _answers(
 def _table(answers: Iterator[Answered], out: TextIO) -> None:
     for answered in answers:
         unsure = "unknown; if anything: " if answered.name == UNKNOWN else ""
-        kinds = ", ".join(f"{kind.name} {kind.probability:.1%}" for kind in answered.kinds)
+        kinds = ", ".join(f"{reading.shown(kind.name)} {kind.probability:.1%}" for kind in answered.kinds)
         print(f"{reading.shown(answered.file)}: {unsure}{kinds}", file=out)
 
 

@@ -111,7 +111,7 @@ class Index:
 def nearest(
     items: NDArray[np.float32], asked: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The rows of `items` with the greatest products, exactly; of equal ones the first.
+    """The rows of `items` with the greatest products, exactly; which of those that equal the k-th is left open.
 
     Args:
         items: float32 (n, d).
@@ -175,7 +175,12 @@ def _read(file: BinaryIO, size: int) -> Index:
     (count, width), (names_bytes,) = told["embeddings"]["shape"], told["names"]["shape"]
     model, digest = told["__metadata__"]["model"], told["__metadata__"]["sha256"]
     numbers = all(type(number) is int for number in (count, width, names_bytes)) and width > 0 <= names_bytes
-    if not numbers or not 0 < count <= LARGEST_ITEMS or told != _header((count, width), names_bytes, model, digest):
+    if (
+        not numbers
+        or not isinstance(model, str)
+        or not 0 < count <= LARGEST_ITEMS
+        or told != _header((count, width), names_bytes, model, digest)
+    ):
         raise ValueError("its header is of another format")
     if size != 8 + length + 4 * count * width + names_bytes:
         raise ValueError("it is not as long as its header says")
@@ -219,7 +224,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # of a run that was killed; or a link, which is not followed
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

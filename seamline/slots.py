@@ -146,7 +146,7 @@ def _fill(slot: Path, source: Path, found: Bundle) -> None:
     slot.mkdir(parents=True)
     contents = found.files | {bundle.MANIFEST: found.signed}
     if (source / bundle.SIGNATURE).is_file():
-        contents[bundle.SIGNATURE] = (source / bundle.SIGNATURE).read_bytes()[: bundle.LARGEST_MANIFEST_BYTES]
+        contents[bundle.SIGNATURE] = bundle.read_plain(source, bundle.SIGNATURE, bundle.LARGEST_MANIFEST_BYTES)
     for name, content in contents.items():
         _synced(slot / name, content)
     _sync_folder(slot)

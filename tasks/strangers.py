@@ -1,5 +1,5 @@
-"""Pictures that show no garment, to count how many of them a model calls unknown. Digits and cuttings are of kinds
-that no training shows it.
+"""Pictures that show no garment, to count how many of them a model calls unknown. Digits are of a kind that no
+training shows it.
 """
 
 from pathlib import Path
