@@ -15,6 +15,8 @@ from tasks.files import read_json, write_text
 from tasks.params import Train
 from tasks.recipes import Recipe
 
+CALIBRATED_ON = 6000  # validation images, at most
+
 
 def run(
     params: Train,
@@ -46,10 +48,11 @@ def run(
     }
     key = fitting.key_of(provenance)
     history = fitting.fit(model, train, validation, recipe, params.seed, checkpoints, key, lessons).history
-    heat = calibration.temperature(trained.logits(model, validation.images), validation.labels)
+    some = Split(validation.images[:CALIBRATED_ON], validation.labels[:CALIBRATED_ON])
+    heat = calibration.temperature(trained.logits(model, some.images), some.labels)
     calibration.cool(model, heat)
     limit = calibration.unknown_below(
-        trained.probabilities(model, _garments(validation, recipe, params.seed)), params.accepted
+        trained.probabilities(model, _garments(some, recipe, params.seed)), params.accepted
     )
     described = {**provenance, "code": fitting.code(), "temperature": heat, "unknown_below": limit}
     weights = trained.save(model, model_folder, described)
