@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import seamline
+from seamline import bundle as shipped
 from tasks import strangers
 
 KINDS = ["noise", "blank", "inverted", "digits", "cuttings"]
@@ -86,3 +90,15 @@ def test_refused_known_answer(limit, expected):
     probabilities = np.array([[0.5, 0.5], [0.4, 0.6], [0.75, 0.25], [1.0, 0.0]])
 
     assert strangers.refused(probabilities, limit) == expected
+
+
+@pytest.mark.parametrize("kind", ["noise", "blank", "inverted"])
+def test_noise_blanks_and_negatives_are_unknown_to_the_bundle_in_git(kind):
+    reference = Path(seamline.__file__).parent / "reference"
+    classifier = seamline.Classifier(reference)
+    garments = shipped.golden(shipped.read(reference)).images[:10]
+
+    answers = classifier.classify(strangers.kinds(garments, 7)[kind])
+
+    assert np.mean([answer.name == "unknown" for answer in answers]) >= 0.95
+    assert sum(answer.name == "unknown" for answer in classifier.classify(garments)) <= 1
