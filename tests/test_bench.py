@@ -16,6 +16,7 @@ from tasks import folders
 from tests.conftest import ROOT
 
 FOUND = {
+    "precision": "float32",
     "classify": {"median_us": 120.0, "p95_us": 130.0},
     "session_run": {"median_us": 110.0, "p95_us": 120.0},
     "beyond_session_run_us": 10.0,
