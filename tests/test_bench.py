@@ -167,3 +167,10 @@ def test_bundle_that_came_with_the_package_is_measured_where_nothing_is_installe
     done = command("--format", "json")
 
     assert json.loads(done.stdout)["model"] == str(bundle.own())
+
+
+def test_start_runs_no_code_of_the_working_folder(folder, tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('code of a stranger')")
+    monkeypatch.chdir(tmp_path)
+
+    assert bench.start(folder).first_answer_ms > 0

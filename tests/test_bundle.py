@@ -58,7 +58,10 @@ def exported(tmp_path_factory):
         "precision": "float32",
         "temperature": 0.74,
     }
-    write_json(folder / "model/model.json", about | {"weights": "w", "parameters": {"train": {"strangers": 0.05, "photographed": 0.4}}, "code": "c"})
+    write_json(
+        folder / "model/model.json",
+        about | {"weights": "w", "parameters": {"train": {"strangers": 0.05, "photographed": 0.4}}, "code": "c"},
+    )
     write_json(folder / "metrics.json", METRICS)
     write_json(folder / "export.json", {"published": True, "weights": "w"})
     write_json(folder / "int8/decision.json", {"published": False, "weights": "w"})

@@ -250,3 +250,24 @@ def test_head_ends_it_quietly(place):
 
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+def test_what_a_bundle_says_tells_a_terminal_nothing(seamline, place, bundle_files):
+    folders.fill(place / "other", bundle_files(3, note="\x1b[2J\x1b]0;title\x07"))
+
+    done = seamline("info", "--model", "other")
+
+    assert done.returncode == 0, done.stderr
+    assert rb"\x1b[2J" in done.stdout
+    assert b"\x1b" not in done.stdout
+
+
+def test_empty_test_images_are_one_line(seamline, place):
+    for name in ("images", "labels"):
+        (place / f"test-{name}.npy").write_bytes(b"")
+
+    done = seamline("verify", "bundle", "--data", ".")
+
+    assert done.returncode == 1
+    assert b"test-images.npy or test-labels.npy is empty" in done.stderr
+    assert b"Traceback" not in done.stderr

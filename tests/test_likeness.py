@@ -207,6 +207,10 @@ def elsewhere(header):
     header["names"]["data_offsets"][0] -= 4
 
 
+def numbered(header):
+    header["__metadata__"]["model"] = 5
+
+
 def later(header):
     header["__metadata__"]["format"] = "seamline likeness 2"
 
@@ -223,6 +227,7 @@ def later(header):
         pytest.param(altered(huge), "its header is of another format", id="a header that claims terabytes"),
         pytest.param(altered(negative), "its header is of another format", id="negative sizes"),
         pytest.param(altered(half), "its header is of another format", id="sizes that are no integers"),
+        pytest.param(altered(numbered), "its header is of another format", id="a model that is no text"),
         pytest.param(altered(elsewhere), "its header is of another format", id="other places"),
         pytest.param(altered(later), "its header is of another format", id="a later format"),
         pytest.param(lambda content: content[:600] + bytes([content[600] ^ 1]) + content[601:], "SHA-256", id="a bit"),

@@ -194,3 +194,8 @@ def test_telemetry_is_off_before_onnxruntime_loads(model_file):
     )
 
     assert result.stdout == "1\n"
+
+
+def test_no_views_are_refused(model_file):
+    with pytest.raises(ValueError, match="Expected at least one view"):
+        seamline.Classifier(model_file).classify_views(np.zeros((0, 28, 28), np.uint8))
