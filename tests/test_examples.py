@@ -67,7 +67,8 @@ def node_modules(tmp_path_factory):
     folder = tmp_path_factory.mktemp("npm")
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
     done = run("npm", "install", *options, ORT_WEB, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    if done.returncode:  # no fault of the bundle's
+        pytest.skip(f"npm could not fetch {ORT_WEB}: {done.stderr.strip().splitlines()[-1:]}")
     return folder / "node_modules"
 
 
