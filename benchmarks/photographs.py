@@ -58,6 +58,7 @@ class Shown(NamedTuple):
     likeliest: str
     said: str  # the likeliest, or "unknown"
     probability: float
+    unweighed: str  # the likeliest, had the model no photograph_odds
     ms: float  # from the file's bytes to the answer
 
     @property
@@ -99,11 +100,12 @@ def look(classifier: Classifier, file: Path) -> Shown:
     content = file.read_bytes()
     begun = time.perf_counter()
     views = pictures.from_picture(content)
-    row = classifier.probabilities(views).mean(axis=0)
+    row = classifier.view_probabilities(views)
     ms = 1000 * (time.perf_counter() - begun)
     answer = classifier.best(row.tolist())
     likeliest = classifier.classes[int(row.argmax())]
-    return Shown(file, file.parent.name, views, likeliest, answer.name, answer.probability, ms)
+    unweighed = classifier.classes[int(classifier.probabilities(views).mean(axis=0).argmax())]
+    return Shown(file, file.parent.name, views, likeliest, answer.name, answer.probability, unweighed, ms)
 
 
 def table(shown: list[Shown], classes: tuple[str, ...]) -> str:
@@ -111,11 +113,13 @@ def table(shown: list[Shown], classes: tuple[str, ...]) -> str:
     known = [one for one in shown if RIGHT[one.kind]]
     strangers = [one for one in shown if not RIGHT[one.kind]]
     times = sorted(one.ms for one in shown)
+    unweighed = f"{np.mean([one.unweighed in RIGHT[one.kind] for one in known]):.1%}" if known else "none"
     said = f"{np.mean([one.right and one.said != UNKNOWN for one in known]):.1%}" if known else "none"
     found_in = f"{statistics.median(times):.1f} ms a picture (95 %: {times[int(0.95 * len(times))]:.1f})"
     columns = ["photographed", "pictures", "right", "called unknown", *classes]
     lines = [
         f"**{share(known)} of {len(known)} photographs of known kinds are named right.**\n",
+        f"{unweighed} without the model's photograph_odds.\n",
         f"{said} if those that are held back as unknown ({unknown(known)}) count as wrong.\n",
         f"{unknown(strangers)} of {len(strangers)} photographs of other kinds are called unknown.\n",
         f"{found_in} from the file's bytes on.\n",

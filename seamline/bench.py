@@ -58,27 +58,30 @@ class Start(NamedTuple):
     resident_bytes: int  # after the answer; 0 where there is no /proc
 
 
-def run(model: Path, chosen: Namespace) -> int:
+def run(model: Path, chosen: Namespace, public_key: bytes | None = None) -> int:
     """Measure and print; 0."""
-    found = measure(model, chosen.seconds, chosen.picture)
+    found = measure(model, chosen.seconds, chosen.picture, public_key)
     print(json.dumps(found, indent=2) if chosen.format == "json" else table(found))
     return 0
 
 
-def measure(model: Path, seconds: float, picture: Path | None = None) -> dict[str, Any]:
+def measure(
+    model: Path, seconds: float, picture: Path | None = None, public_key: bytes | None = None
+) -> dict[str, Any]:
     """Everything that `seamline bench` shows.
 
     Args:
         model: a bundle's folder or an ONNX file.
         seconds: for each of the four measurements but the starts.
         picture: a file to read and classify; None: a PNG of 700 × 700 dots that is made for it.
+        public_key: as for `Classifier`.
 
     Raises:
         ValueError: the model must not be used, the picture cannot be read, or the seconds are none.
     """
     if not 0 < seconds < float("inf"):
         raise ValueError(f"Expected more than 0 seconds. Received {seconds}.")
-    classifier = Classifier(model)
+    classifier = Classifier(model, public_key=public_key)
     found: dict[str, Any] = {
         "model": str(model),
         "version": classifier.info.get("version", "none"),

@@ -14,7 +14,7 @@ from seamline.sessions import FLOAT, Serving
 
 BATCH = 512  # images at a time, so that memory stays flat
 LARGEST_BYTES = 256 * 2**20
-
+MOST_ODDS = 1000
 
 UNKNOWN = "unknown"
 
@@ -38,6 +38,7 @@ class Classifier:
     Attributes:
         classes: names, in the order of the probabilities.
         unknown_below: the probability of the likeliest class below which a picture shows something else; 0: never.
+        photograph_odds: float32 (classes,): how much more often than the model says a photograph shows each class.
         info: what the model says of itself; of a bundle the manifest.
         digest: SHA-256 of the model's file, which an index remembers.
         precision: int8 or float32: the model that answers.
@@ -61,6 +62,7 @@ class Classifier:
             told: dict[str, Any] = dict(serving.session.get_modelmeta().custom_metadata_map)
             self.classes: tuple[str, ...] = tuple(json.loads(told["classes"]))
             self.unknown_below = _share(told.get("unknown_below", "0"))
+            self.photograph_odds = _odds(told.get("photograph_odds", "{}"), self.classes)
             _require_contract(serving.session, self.classes)
         except KeyError as error:
             raise ValueError(f"{path} is not a model that Seamline exported: its metadata names no classes") from error
@@ -161,14 +163,30 @@ class Classifier:
         return [self.best(row) for row in self.probabilities(images).tolist()]
 
     def classify_views(self, views: NDArray[np.uint8]) -> Answer:
-        """What several views, uint8 (v, 28, 28), of one garment show: `seamline.pictures.from_picture` makes them.
+        """What the views of one garment show: `seamline.pictures.from_picture` makes them; as `view_probabilities`."""
+        return self.best(self.view_probabilities(views).tolist())
+
+    def view_probabilities(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probability of each class for one garment: the mean of its views, weighed if they are a photograph's.
+
+        Args:
+            views: uint8 (v, 28, 28), as `seamline.pictures.from_picture` makes them: several of a photograph, whose
+                probabilities are multiplied with `photograph_odds`; one of a product shot, taken as it is.
+
+        Returns:
+            float32 (classes,), sums to 1.
 
         Raises:
             ValueError: there is no view, or they are of another type or shape.
         """
         if not len(views):
             raise ValueError("Expected at least one view. Received none.")
-        return self.best(self.probabilities(views).mean(axis=0).tolist())
+        mean: NDArray[np.float32] = self.probabilities(views).mean(axis=0)
+        if len(views) == 1:
+            return mean
+        weighed: NDArray[np.float32] = mean * self.photograph_odds
+        weighed /= weighed.sum()
+        return weighed
 
     def best(self, row: Sequence[float]) -> Answer:
         """The answer that one row of `probabilities`, (classes,), amounts to."""
@@ -182,6 +200,16 @@ def _share(text: str) -> float:
     if not 0 <= share < 1:
         raise ValueError(f"its metadata has unknown_below {text[:20]!r}, expected 0 … 1")
     return share
+
+
+def _odds(text: str, classes: tuple[str, ...]) -> NDArray[np.float32]:
+    told = json.loads(text)
+    usable = isinstance(told, dict) and told.keys() <= set(classes)
+    if not usable or not all(type(value) in {int, float} and 0 < value <= MOST_ODDS for value in told.values()):
+        raise ValueError(
+            f"its metadata has photograph_odds {text[:60]!r}, expected classes and numbers up to {MOST_ODDS}"
+        )
+    return np.array([told.get(name, 1) for name in classes], np.float32)
 
 
 def _bare(path: Path, threads: int) -> Serving:

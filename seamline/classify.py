@@ -44,7 +44,7 @@ def _answers(
         progress.say(reading.shown(f"{name}: {reason}"))
 
     for name, views in reading.images(those, refuse, progress):
-        row = classifier.probabilities(views).mean(axis=0).tolist()
+        row = classifier.view_probabilities(views).tolist()
         kinds = sorted(map(Answer, classifier.classes, row), key=lambda answer: -answer.probability)[:top]
         yield Answered(name, classifier.best(row).name, kinds)
 

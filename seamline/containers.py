@@ -17,8 +17,11 @@ GIF_EXTENSION = 0x21
 GIF_HEADER_BYTES = 13
 
 
-def require_few_parts(content: bytes) -> None:
+def require_few_parts(content: bytes) -> int:
     """Refuse a picture that would keep its reader busy for long.
+
+    Returns:
+        The scans of a JPEG; one keeps no more than a few lines of it in memory. 0 of others.
 
     Raises:
         ValueError: it has too many parts or scans.
@@ -30,6 +33,7 @@ def require_few_parts(content: bytes) -> None:
         scans += walk is _jpeg and kind == SCAN
         if number > MOST_PARTS or scans > MOST_SCANS:
             raise ValueError(f"expected at most {MOST_PARTS:,} parts and {MOST_SCANS} scans. Received more.")
+    return scans
 
 
 def _jpeg(content: bytes) -> Iterator[int]:

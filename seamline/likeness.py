@@ -30,7 +30,7 @@ LARGEST_PRODUCT = 2**24  # likenesses in memory at a time: 64 MiB
 LARGEST_ITEMS = 10**7
 LARGEST_BYTES = 4 * 2**30
 LARGEST_HEADER_BYTES = 4096
-FORMAT = "seamline likeness 1"
+FORMAT = "seamline likeness 2"  # the number rises, too, when pictures are prepared otherwise (seamline/pictures.py)
 AGAIN = "Make it again: seamline index FOLDER"
 LENGTH_TOLERANCE = 0.001  # of a row's length from 1
 

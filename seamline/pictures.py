@@ -8,7 +8,7 @@ as one of Fashion-MNIST's own.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def read(path: str | Path) -> NDArray[np.uint8]:
 
 
 def from_picture(source: str | Path | bytes) -> NDArray[np.uint8]:
-    """The views of the garment in a picture file: average what a classifier says of them (`classify_views`).
+    """The views of the garment in a picture file: `Classifier.classify_views` says what they show.
 
     Args:
         source: its path, or its bytes.
@@ -65,12 +65,12 @@ def views(picture: Picture) -> NDArray[np.uint8]:
     if grey.shape == (SIDE, SIDE) and grey[0, 0] == 0 and _is_grey(picture.colours):
         return grey[None]
     if picture.alpha is not None:
-        return _framed(255 - grey, np.asarray(picture.alpha) >= OPAQUE)[None]
+        return _framed(_cut_out(255 - grey, np.asarray(picture.alpha) >= OPAQUE))[None]
     plain, ground = _product_shot(grey)
     if plain is not None:
-        return _framed(grey if ground <= MIDDLE_GREY else 255 - grey, plain)[None]
-    garment = foreground.garment(picture.colours)
-    narrower = np.stack([_framed(np.maximum(255 - grey, DARKEST), garment, width) for width in NARROWER])
+        return _framed(_cut_out(grey if ground <= MIDDLE_GREY else 255 - grey, plain))[None]
+    garment = _cut_out(np.maximum(255 - grey, DARKEST), foreground.garment(picture.colours))
+    narrower = np.stack([_framed(garment, width) for width in NARROWER])
     return np.concatenate([narrower, narrower[:, :, ::-1]])
 
 
@@ -81,33 +81,58 @@ def _is_grey(colours: Any) -> bool:
 
 def _product_shot(grey: NDArray[np.uint8]) -> tuple[NDArray[np.bool_] | None, int]:
     """What differs from a plain ground, (height, width), None if it is not plain; and the grey of the ground."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(int)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     ground = int(np.median(border))
-    if (abs(border - ground) <= TRIM_TOLERANCE).mean() < PLAIN_SHARE:
+    if (~_differs(border, ground)).mean() < PLAIN_SHARE:
         return None, ground
-    return abs(grey.astype(int) - ground) > TRIM_TOLERANCE, ground
+    return _differs(grey, ground), ground
 
 
-def _framed(grey: NDArray[np.uint8], mask: NDArray[np.bool_], width: float = 1.0) -> NDArray[np.uint8]:
-    """What the mask shows, on black, centred, its longest edge 28 pixels.
+def _differs(grey: NDArray[np.uint8], ground: int) -> NDArray[np.bool_]:
+    return (grey < ground - TRIM_TOLERANCE) | (grey > ground + TRIM_TOLERANCE)
+
+
+class CutOut(NamedTuple):
+    """A garment on black."""
+
+    lit: NDArray[np.float32]  # (height, width), grey levels
+    box: tuple[int, int, int, int]  # left, upper, right and lower end of all that is not black
+
+
+def _cut_out(grey: NDArray[np.uint8], mask: NDArray[np.bool_]) -> CutOut:
+    """What the mask shows.
 
     Args:
         grey: (height, width), the garment bright.
         mask: of the same proportions, smaller perhaps.
-        width: to be multiplied with.
+
+    Raises:
+        ValueError: it shows nothing.
     """
     from PIL import Image
 
-    size = (grey.shape[1], grey.shape[0])
-    opaque = Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    box = Image.fromarray(np.asarray(opaque) > HALF).getbbox()
-    if box is None:
+    opaque: NDArray[Any] = mask
+    if mask.shape != grey.shape:
+        size = (grey.shape[1], grey.shape[0])
+        opaque = np.asarray(Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+        mask = opaque > HALF
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
         raise ValueError("The picture shows one colour and no garment.")
-    across, down = (box[2] - box[0]) * width, box[3] - box[1]
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    return CutOut(np.multiply(grey, opaque, dtype=np.float32), box)
+
+
+def _framed(garment: CutOut, width: float = 1.0) -> NDArray[np.uint8]:
+    """Centred on 28 × 28, the longest edge 28 pixels; the width is multiplied first."""
+    from PIL import Image
+
+    left, upper, right, lower = garment.box
+    across, down = (right - left) * width, lower - upper
     scale = SIDE / max(across, down)
     inner = (max(1, round(across * scale)), max(1, round(down * scale)))
-    lit = Image.fromarray((grey * np.asarray(opaque)).astype(np.float32))
+    small = Image.fromarray(garment.lit).resize(inner, Image.Resampling.BOX, box=garment.box)
+    x, y = ((SIDE - side + 1) // 2 for side in inner)  # as most of Fashion-MNIST, where it is odd
     canvas = np.zeros((SIDE, SIDE), np.float32)
-    top, left = (SIDE - inner[1] + 1) // 2, (SIDE - inner[0] + 1) // 2  # as most of Fashion-MNIST, where it is odd
-    canvas[top : top + inner[1], left : left + inner[0]] = np.asarray(lit.resize(inner, Image.Resampling.BOX, box=box))
+    canvas[y : y + inner[1], x : x + inner[0]] = np.asarray(small)
     return canvas.round().clip(0, 255).astype(np.uint8)

@@ -6,16 +6,14 @@
 An update is on trial until `confirm`: begun three times without it, the one before serves again.
 """
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from seamline import bundle, check
+from seamline import bundle, check, disk
 from seamline.bundle import Bundle, BundleError
 from seamline.classifier import Classifier
 
@@ -46,7 +44,7 @@ def install(slots: Path, source: Path, public_key: bytes | None = None) -> Bundl
         BundleError: it must not be used. What serves goes on serving.
         OSError: the disk is full or read-only. Likewise.
     """
-    with _alone(slots):
+    with _lock(slots):
         state = read(slots)
         found = bundle.read(source, public_key, max(1, state.newest))
         spare = NAMES[1] if state.serving == NAMES[0] else NAMES[0]
@@ -73,7 +71,7 @@ def rollback(slots: Path, public_key: bytes | None = None) -> int:
     Raises:
         BundleError: there is none, or it is broken. What serves goes on serving.
     """
-    with _alone(slots):
+    with _lock(slots):
         state = read(slots)
         if not state.previous:
             raise BundleError(f"{slots}: there is no bundle to go back to.")
@@ -88,7 +86,7 @@ def start(slots: Path, public_key: bytes | None = None, threads: int = 1) -> Cla
     Raises:
         BundleError: no slot holds a bundle that may be used.
     """
-    with _alone(slots):
+    with _lock(slots):
         state = read(slots)
         if not state.confirmed:
             if state.starts >= STARTS and _may_serve(slots, state.previous, public_key):
@@ -107,7 +105,7 @@ def start(slots: Path, public_key: bytes | None = None, threads: int = 1) -> Cla
 
 def confirm(slots: Path) -> None:
     """The update works: it stays, however often the device is restarted."""
-    with _alone(slots):
+    with _lock(slots):
         state = read(slots)
         if not state.confirmed:
             _write(slots, state._replace(starts=0, confirmed=True))
@@ -149,8 +147,8 @@ def _fill(slot: Path, source: Path, found: Bundle) -> None:
         contents[bundle.SIGNATURE] = bundle.read_plain(source, bundle.SIGNATURE, bundle.LARGEST_MANIFEST_BYTES)
     for name, content in contents.items():
         _synced(slot / name, content)
-    _sync_folder(slot)
-    _sync_folder(slot.parent)
+    disk.sync(slot)
+    disk.sync(slot.parent)
 
 
 def _prove(slot: Path, public_key: bytes | None) -> None:
@@ -165,7 +163,7 @@ def _write(slots: Path, state: State) -> None:
     temporary = slots / f".tmp.{STATE}"
     _synced(temporary, (json.dumps(state._asdict(), indent=2) + "\n").encode())
     temporary.replace(slots / STATE)
-    _sync_folder(slots)
+    disk.sync(slots)
 
 
 def _write_if_possible(slots: Path, state: State) -> None:
@@ -184,22 +182,7 @@ def _synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _alone(slots: Path) -> Iterator[None]:
-    """One process at a time; the lock is the folder itself, so that a read-only disk has one, too."""
+def _lock(slots: Path) -> AbstractContextManager[None]:
     if not slots.is_dir():
         slots.mkdir(parents=True)
-    descriptor = os.open(slots, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return disk.alone(slots)

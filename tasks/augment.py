@@ -81,7 +81,7 @@ def _changer(train: Split, recipe: Recipe) -> Callable[[Any, Any, Any, Any], Any
 
 
 def _strange(images: Any, draw: Any) -> Any:
-    """No garments, uint8 (b, 28, 28): noise, fine and coarse, plain grey, scribbles, negatives, garments in pieces."""
+    """No garments, uint8 (b, 28, 28): noise fine and coarse, plain grey, pen strokes, negatives, pieces of garments."""
     count = tf.shape(images)[0]
     noise = tf.cast(draw(NOISE, tf.shape(images), 0, 256, tf.int32), tf.uint8)
     coarse = tf.image.resize(draw(COARSE, (count, 7, 7, 1), 0.0, 255.0), (SIDE, SIDE), "bilinear")[..., 0]
@@ -92,20 +92,30 @@ def _strange(images: Any, draw: Any) -> Any:
         tf.cast(images, tf.float32)[..., None], tf.concat([starts, starts + 0.4], 1), tf.range(count), (SIDE, SIDE)
     )[..., 0]
     own = [255 - images, quarters, tf.cast(piece, tf.uint8)]
-    kinds = [noise, tf.cast(coarse, tf.uint8), plain, *own, *_scribbles(count, draw)]
+    kinds = [noise, tf.cast(coarse, tf.uint8), plain, *own, *_written(count, draw)]
     chosen = draw(KINDS, (count,), 0, len(kinds), tf.int32)
     return tf.gather(tf.stack(kinds, axis=1), chosen, batch_dims=1)
 
 
-def _scribbles(count: Any, draw: Any) -> tuple[Any, Any]:
-    """Bright strokes on black, uint8 (count, 28, 28), where a smooth surface has a level; thin, and thick."""
-    surface = tf.image.resize(draw(LINES, (count, 5, 5, 1), -1.0, 1.0), (SIDE, SIDE), "bicubic")[..., 0]
-    line = tf.abs(tf.range(SIDE, dtype=tf.float32) / (SIDE / 2) - 1)
-    inside = tf.maximum(0.75 * line[None, :, None], line[None, None, :]) < draw(LEVELS, (count, 1, 1), 0.4, 1.0)
-    widths = draw(WIDTHS, (2, count, 1, 1), 0.03, 0.12) * [[[[1.0]]], [[[3.5]]]]
-    strokes = tf.where(inside, tf.clip_by_value(2 * (1 - tf.abs(surface) / widths), 0, 1), 0)
-    thin, thick = tf.unstack(tf.cast(255 * strokes, tf.uint8))
-    return thin, thick
+def _written(count: Any, draw: Any) -> tuple[Any, Any]:
+    """Bright strokes on black, uint8 (count, 28, 28), as a pen leaves them: one Bézier curve, and two that join."""
+    corners = draw(LINES, (count, 7, 2), 0.0, SIDE - 1.0)  # the second curve begins where the first ends
+    nib = draw(WIDTHS, (count, 1, 1), 0.7, 3.0)  # half of the stroke's width in pixels
+    one, two = (_distances(corners[:, first : first + 4]) for first in (0, 3))
+    ink = [255 * tf.clip_by_value(nib + 0.5 - away, 0, 1) for away in (one, tf.minimum(one, two))]
+    return tf.cast(ink[0], tf.uint8), tf.cast(ink[1], tf.uint8)
+
+
+def _distances(corners: Any) -> Any:
+    """How far each pixel lies from a cubic Bézier curve: its control points (b, 4, 2) → (b, 28, 28) pixels."""
+    points = tf.einsum("pc,bcd->bdp", _BERNSTEIN, corners)[:, :, None]  # (b, 2, 1, p)
+    line = tf.range(SIDE, dtype=tf.float32)[None, :, None]
+    squares = ((line - points[:, 0]) ** 2)[:, :, None] + ((line - points[:, 1]) ** 2)[:, None]  # (b, 28, 28, p)
+    return tf.sqrt(tf.reduce_min(squares, axis=-1))
+
+
+_ALONG = np.linspace(0, 1, 40)[:, None]  # of a curve: its points lie less than a pixel apart
+_BERNSTEIN = (_ALONG ** np.arange(4) * (1 - _ALONG) ** np.arange(3, -1, -1) * [1, 3, 3, 1]).astype(np.float32)
 
 
 def _gatherer(images: Any, recipe: Recipe) -> Callable[[Any, Any, Any], Any]:

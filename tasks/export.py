@@ -24,7 +24,7 @@ import tf2onnx
 import seamline
 from tasks import lean, probe, splits, trained
 from tasks.arrays import CLASSES, SIDE, Images, Probabilities
-from tasks.errors import ExportError
+from tasks.errors import ExportError, ParameterError
 from tasks.files import digest_json, read_json, write_bytes, write_json, write_text
 from tasks.params import Export
 
@@ -53,7 +53,7 @@ def run(
     model, description = trained.load(model_folder)
     _require_passed(verdict, description["weights"])
     test = splits.read(normalised, "test")
-    content = convert(model, metadata(description, metrics))
+    content = convert(model, metadata(description, metrics, params))
     _require_old(content)
     expected = np.load(probabilities_file, allow_pickle=False)
     cores = len(os.sched_getaffinity(0))
@@ -109,14 +109,24 @@ def convert(model: keras.Model, properties: dict[str, str]) -> bytes:
     return content
 
 
-def metadata(description: dict[str, Any], metrics: dict[str, Any]) -> dict[str, str]:
-    """What the file says of itself; every value is a string, as ONNX wants it."""
+def metadata(description: dict[str, Any], metrics: dict[str, Any], params: Export) -> dict[str, str]:
+    """What the file says of itself; every value is a string, as ONNX wants it.
+
+    Raises:
+        ParameterError: the odds name something else than classes.
+    """
+    others = sorted(params.photograph_odds.keys() - set(CLASSES))
+    if others:
+        raise ParameterError(
+            f"export.photograph_odds names {', '.join(others)}, expected {', '.join(CLASSES)}. Nothing published."
+        )
     return {
         "classes": json.dumps(CLASSES),
         "input": "uint8 (n, 28, 28): grey, 0 black … 255 white, the garment bright on black, as in Fashion-MNIST",
         "output": "probabilities float32 (n, 10), of the classes in their order; embedding float32 (n, k)",
         "accuracy": f"{metrics['accuracy']:.4f}",
         "unknown_below": f"{description['unknown_below']:.6f}",
+        "photograph_odds": json.dumps(params.photograph_odds),
         "data": digest_json(description["data"]),
         "parameters": digest_json(description["parameters"]),
         "weights": description["weights"],

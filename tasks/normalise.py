@@ -1,4 +1,4 @@
-"""Hold out validation images, stratified by seed, and measure the training pixels.
+"""Hold out validation images, stratified by seed, add what was admitted, and measure the training pixels.
 
 Pixels stay uint8: scaling is the model's first layer, so that nothing outside the exported file can disagree with it.
 """
@@ -24,11 +24,12 @@ class PixelStats(NamedTuple):
     deviation: float  # likewise
 
 
-def run(params: Normalise, raw: Path, normalised: Path, summary: Path) -> None:
-    """Write train, validation and test as arrays, and what was measured."""
+def run(params: Normalise, raw: Path, admitted: Path, normalised: Path, summary: Path) -> None:
+    """Write train, validation and test as arrays, and what was measured; what was admitted joins train alone."""
     whole, test = idx.read_split(raw, "train"), idx.read_split(raw, "t10k")
     chosen = held_out(whole.labels, params.validation_per_class, params.seed)
-    parts = {"train": take(whole, ~chosen), "validation": take(whole, chosen), "test": test}
+    more = splits.read(admitted, "admitted")
+    parts = {"train": joined(take(whole, ~chosen), more), "validation": take(whole, chosen), "test": test}
     stats = pixel_stats(parts["train"].images)
     for name, part in parts.items():
         splits.write(normalised, name, part)
@@ -39,6 +40,8 @@ def run(params: Normalise, raw: Path, normalised: Path, summary: Path) -> None:
         "data": {name: digest(part.images.tobytes() + part.labels.tobytes()) for name, part in parts.items()},
         "parameters": params.model_dump(),
     }
+    if len(more.labels):  # without them, the same bytes as ever: nobody need train again
+        provenance["admitted"] = len(more.labels)
     write_json(normalised / splits.STATS, provenance)
     write_text(summary, _table(provenance))
 
@@ -74,6 +77,11 @@ def take(split: Split, mask: NDArray[np.bool_]) -> Split:
     return Split(split.images[mask], split.labels[mask])
 
 
+def joined(split: Split, more: Split) -> Split:
+    """The images of both, one after the other."""
+    return Split(np.concatenate([split.images, more.images]), np.concatenate([split.labels, more.labels]))
+
+
 def pixel_stats(images: Images) -> PixelStats:
     """Mean and standard deviation over all pixels of all images.
 
@@ -99,4 +107,6 @@ def _table(provenance: dict[str, Any]) -> str:
         f"| {name} | {count:,} | {provenance['data'][name]!s:.12}… |" for name, count in provenance["images"].items()
     ]
     pixels = f"Training pixels: mean {provenance['mean']:.4f}, deviation {provenance['deviation']:.4f} (0 … 1).\n"
+    if provenance.get("admitted"):
+        pixels += f"\n{provenance['admitted']:,} of the training images are of pictures from data/incoming.\n"
     return "\n".join(["| split | images | SHA-256 |", "|---|---:|---|", *rows, "", pixels])

@@ -119,6 +119,7 @@ def quantised(exported: Path, images: Images, params: Quantise) -> bytes:
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
+            nodes_to_exclude=_last_steps(onnx.load(prepared)),
         )
         proto, original = onnx.load(target), onnx.load(exported)
     onnx.helper.set_model_props(proto, {entry.key: entry.value for entry in original.metadata_props})
@@ -127,6 +128,11 @@ def quantised(exported: Path, images: Images, params: Quantise) -> bytes:
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
+
+
+def _last_steps(proto: onnx.ModelProto) -> list[str]:
+    """The nodes that make probabilities: in steps of 1/255 they would not sum to 1."""
+    return [node.name for node in proto.graph.node if node.op_type == "Softmax"]
 
 
 def compare(answers: list[Probabilities], labels: Labels, sizes_bytes: list[int]) -> Compared:

@@ -92,6 +92,12 @@ class Recipe(Section):
     # A number's dotted name, such as size.filters.0 → what `make tune` tries.
     search: dict[str, Space] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _shares_leave_garments(self) -> "Recipe":
+        if not self.photographed + self.strangers <= 1 or not self.strangers < 1:
+            raise ValueError("photographed and strangers that make at most 1 together, strangers alone less")
+        return self
+
 
 def load(path: Path) -> Recipe:
     """Read and check a recipe.

@@ -6,10 +6,8 @@ number of rows is always expected first: expectations about rows pass where ther
 
 import logging
 import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,20 +15,13 @@ from numpy.typing import NDArray
 
 from tasks import idx
 from tasks.arrays import CLASSES, SIDE, Split
-from tasks.checks import Check, checks_of
+from tasks.checks import checks_of
 from tasks.errors import DataError
+from tasks.expectations import Table, as_table, between, expect, one_of, row_count, total, unmet
 from tasks.files import write_json, write_text
 from tasks.params import Validate
 
 logger = logging.getLogger(__name__)
-
-
-class Table(NamedTuple):
-    """A frame of facts, and the GX expectations that it must meet: (type, keyword arguments)."""
-
-    name: str
-    facts: pd.DataFrame
-    expectations: list[tuple[str, dict[str, Any]]]
 
 
 def run(params: Validate, raw: Path, report: Path, summary: Path) -> None:
@@ -39,12 +30,9 @@ def run(params: Validate, raw: Path, report: Path, summary: Path) -> None:
     results = expect(list(tables(train, test, params)))
     checks = [check for name, result in results.items() for check in checks_of(name, result)]
     write_json(report, results)
-    write_text(summary, _table(checks))
+    write_text(summary, as_table(checks))
     logger.info("validate: %d of %d expectations met", sum(check.passed for check in checks), len(checks))
-    failed = [
-        f"{check.name}: observed {check.observed}, expected {check.expected}" for check in checks if not check.passed
-    ]
-    if failed:
+    if failed := unmet(checks):
         raise DataError(
             f"{'; '.join(failed)}. All results: {report}. Mend the files in {raw}, or run `dvc repro -f ingest`."
         )
@@ -81,13 +69,13 @@ def _split_table(name: str, split: Split, others: set[bytes], params: Validate) 
         }
     )
     expectations = [
-        _row_count(1),
-        ("ExpectColumnValuesToBeInSet", {"column": "shape", "value_set": [f"{SIDE} × {SIDE}"]}),
-        ("ExpectColumnValuesToBeInSet", {"column": "type", "value_set": ["uint8"]}),
-        _total("label dimensions", 1, 1),
-        _total("labels per image", 1, 1),
-        _total("copies within", 0, params.max_copies_within),
-        _total("copies across", 0, params.max_copies_across),
+        row_count(1),
+        one_of("shape", [f"{SIDE} × {SIDE}"]),
+        one_of("type", ["uint8"]),
+        total("label dimensions", 1, 1),
+        total("labels per image", 1, 1),
+        total("copies within", 0, params.max_copies_within),
+        total("copies across", 0, params.max_copies_across),
     ]
     return Table(f"{name} split", facts, expectations)
 
@@ -95,7 +83,7 @@ def _split_table(name: str, split: Split, others: set[bytes], params: Validate) 
 def _class_table(name: str, split: Split, per_class: int) -> Table:
     counts = np.bincount(split.labels.ravel(), minlength=len(CLASSES))[: len(CLASSES)]
     facts = pd.DataFrame([counts], columns=list(CLASSES))
-    return Table(f"{name} classes", facts, [_row_count(1), *(_total(kind, per_class, per_class) for kind in CLASSES)])
+    return Table(f"{name} classes", facts, [row_count(1), *(total(kind, per_class, per_class) for kind in CLASSES)])
 
 
 def _image_table(name: str, split: Split, per_class: int, params: Validate) -> Table:
@@ -114,63 +102,17 @@ def _image_table(name: str, split: Split, per_class: int, params: Validate) -> T
     facts["label"] = pd.Series(split.labels.ravel().astype(int)).reindex(facts.index)
     bounds = {"min_value": params.min_brightness, "max_value": params.max_brightness}
     expectations = [
-        _row_count(per_class * len(CLASSES)),
+        row_count(per_class * len(CLASSES)),
         ("ExpectColumnValuesToNotBeNull", {"column": "label"}),
-        _between("label", 0, len(CLASSES) - 1),
+        between("label", 0, len(CLASSES) - 1),
         ("ExpectColumnMinToBeBetween", {"column": "least", "min_value": 0, "max_value": 0}),
         ("ExpectColumnMaxToBeBetween", {"column": "greatest", "min_value": 255, "max_value": 255}),
         ("ExpectColumnMeanToBeBetween", {"column": "brightness", **bounds}),
-        _between("contrast", 1, 255),  # 0: one grey all over, blank included
+        between("contrast", 1, 255),  # 0: one grey all over, blank included
     ]
     return Table(f"{name} images", facts, expectations)
-
-
-def _row_count(value: int) -> tuple[str, dict[str, Any]]:
-    return "ExpectTableRowCountToEqual", {"value": value}
-
-
-def _between(column: str, least: float, greatest: float) -> tuple[str, dict[str, Any]]:
-    return "ExpectColumnValuesToBeBetween", {"column": column, "min_value": least, "max_value": greatest}
-
-
-def _total(column: str, least: float, greatest: float) -> tuple[str, dict[str, Any]]:
-    """For a table of one row: its value (GX reports what it observed of a sum, and not of single values)."""
-    return "ExpectColumnSumToBeBetween", {"column": column, "min_value": least, "max_value": greatest}
 
 
 def _contents(split: Split) -> list[bytes]:
     images: NDArray[np.uint8] = split.images
     return [image.tobytes() for image in images]
-
-
-def expect(tables: list[Table]) -> dict[str, dict[str, Any]]:
-    """GX's own results by table, as JSON, without the run's identifiers and clock times (DVC hashes them)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # GX's own deprecations
-        import great_expectations as gx
-
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]  # GX documents a dict
-        source = context.data_sources.add_pandas("facts")
-        results = {}
-        for table in tables:
-            definition = source.add_dataframe_asset(table.name).add_batch_definition_whole_dataframe("all")
-            suite = gx.ExpectationSuite(table.name)
-            for kind, arguments in table.expectations:
-                suite.add_expectation(getattr(gx.expectations, kind)(**arguments))
-            batch = definition.get_batch({"dataframe": table.facts})
-            results[table.name] = batch.validate(suite, result_format="SUMMARY").to_json_dict()  # type: ignore[no-untyped-call]  # GX's
-    return {name: _without(result, {"meta", "id", "batch_id"}) for name, result in results.items()}
-
-
-def _without(content: Any, names: set[str]) -> Any:
-    if isinstance(content, dict):
-        return {name: _without(value, names) for name, value in content.items() if name not in names}
-    return [_without(value, names) for value in content] if isinstance(content, list) else content
-
-
-def _table(checks: list[Check]) -> str:
-    rows = [
-        f"| {'✓' if check.passed else '✗'} | {check.name} | {check.observed} | {check.expected} |" for check in checks
-    ]
-    return "\n".join(["| | expectation | observed | expected |", "|---|---|---|---|", *rows]) + "\n"

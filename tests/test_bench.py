@@ -93,6 +93,7 @@ def test_bench_shows_a_table_of_what_is_in_service_and_counts_no_start(command, 
             ("--picture", "bundle/card.md"), "bundle/card.md: not a picture that can be read", id="no picture"
         ),
         pytest.param(("--model", "nowhere"), "There is no model at nowhere", id="no bundle"),
+        pytest.param(("--key", "bundle/card.md"), "expected an Ed25519 public key", id="no key"),
         pytest.param(("--seconds", "0"), "Expected more than 0 seconds. Received 0.0.", id="no time"),
     ],
 )

@@ -25,6 +25,18 @@ SIZE = {"width": 4, "blocks": 1}
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PUBLIC = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 WRITTEN = ("bundle", "version.json", "bundle.md")
+TOLD = {"classes": json.dumps(CLASSES), "unknown_below": "0.5", "photograph_odds": '{"Pullover": 3.0}'}
+INT8 = {
+    "weights": "w",
+    "published": False,
+    "images": 10_000,
+    "float_accuracy": 0.9302,
+    "accuracy": 0.929,
+    "same_class": 9_920,
+    "largest_difference": 0.2,
+    "float_bytes": 1_049_375,
+    "bytes": 296_144,
+}
 METRICS = {
     "accuracy": 0.9302,
     "accuracy_low": 0.925,
@@ -46,7 +58,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     keras.utils.set_random_seed(3)
     model = trained.build("residual", SIZE, mean=0.286, deviation=0.353)
-    write_bytes(folder / "model.onnx", export.convert(model, {"classes": json.dumps(CLASSES)}))
+    write_bytes(folder / "model.onnx", export.convert(model, TOLD))
     images = np.random.default_rng(4).integers(0, 256, (40, 28, 28), dtype=np.uint8)
     splits.write(folder / "normalised", "test", Split(images, np.resize(np.arange(10, dtype=np.uint8), 40)))
     counts = {"train": 54_000, "validation": 6_000, "test": 10_000}
@@ -64,7 +76,7 @@ def exported(tmp_path_factory):
     )
     write_json(folder / "metrics.json", METRICS)
     write_json(folder / "export.json", {"published": True, "weights": "w"})
-    write_json(folder / "int8/decision.json", {"published": False, "weights": "w"})
+    write_json(folder / "int8/decision.json", INT8)
     return folder
 
 
@@ -98,6 +110,20 @@ def pem(path, key):
     return str(path)
 
 
+def test_bundle_says_how_many_images_were_admitted(run, exported):
+    file = exported / "normalised" / splits.STATS
+    before = file.read_bytes()
+    assert "admitted" not in (run() / "manifest.json").read_text() + (run() / "card.md").read_text()
+    write_json(file, json.loads(before) | {"admitted": 7_263})
+    try:
+        target = run()
+    finally:
+        write_bytes(file, before)
+
+    assert shipped.read(target).manifest["admitted_images"] == 7_263
+    assert "\n7,263 of the training images are of labelled pictures from outside" in (target / "card.md").read_text()
+
+
 def test_stage_writes_a_bundle_that_classifies_embeds_and_proves_itself(run, exported):
     target = run()
 
@@ -129,7 +155,7 @@ def test_version_rises_with_the_content_alone(run, tmp_path, exported):
 def test_int8_model_that_is_worth_it_ships_beside_the_float_model(run, exported, numbers, tmp_path):
     images = np.load(exported / "normalised/test-images.npy")
     write_bytes(tmp_path / "int8/model.onnx", quantise.quantised(exported / "model.onnx", images, numbers.quantise))
-    write_json(tmp_path / "int8/decision.json", {"published": True, "weights": "w", "accuracy": 0.929})
+    write_json(tmp_path / "int8/decision.json", INT8 | {"published": True})
 
     found = shipped.read(run(tmp_path / "int8"))
 
@@ -137,6 +163,24 @@ def test_int8_model_that_is_worth_it_ships_beside_the_float_model(run, exported,
     assert found.manifest["int8"]["accuracy"] == 0.929
     assert shipped.golden(found, shipped.GOLDEN_INT8).tolerance == numbers.bundle.golden_tolerance_int8
     assert seamline.Classifier(tmp_path / "bundle").precision == "int8"
+    assert "As int8: 92.90 %, the same kind for 9,920 of 10,000 images" in found.files["card.md"].decode()
+    assert "It is in the bundle, and answers where" in found.files["card.md"].decode()
+
+
+def test_float_model_behind_an_int8_model_is_proved_too(run, exported, numbers, tmp_path):
+    images = np.load(exported / "normalised/test-images.npy")
+    write_bytes(tmp_path / "int8/model.onnx", quantise.quantised(exported / "model.onnx", images, numbers.quantise))
+    write_json(tmp_path / "int8/decision.json", INT8 | {"published": True})
+    found = shipped.read(run(tmp_path / "int8"))
+    vectors = json.loads(found.files[shipped.GOLDEN])
+    files = found.files | {
+        shipped.GOLDEN: json.dumps(vectors | {"probabilities": vectors["probabilities"][::-1]}).encode()
+    }
+    facts = {name: value for name, value in found.manifest.items() if name not in {"format", "version", "files"}}
+
+    with pytest.raises(ExportError, match="nothing published: probabilities differ by"):
+        bundle.publish(tmp_path / "target", files | {shipped.MANIFEST: bundle.manifest_of(1, facts, files)})
+    assert not (tmp_path / "target").exists()
 
 
 def test_int8_that_was_decided_for_another_model_is_refused(run, tmp_path):
@@ -157,6 +201,14 @@ def test_card_has_the_figures_and_the_limits(run):
     assert "| Shirt | 0.900 | 0.800 | 0.850 |" in card
     assert "Shirt taken for Coat (58)." in card
     assert "77.1 % of its images" in card
+    assert "Not worth it by the limits of params.yaml, so that it is not in the bundle." in card
+    assert "probabilities are multiplied before they are compared: Pullover by 3." in card
+
+
+def test_manifest_says_what_the_model_says_of_itself(run):
+    manifest = shipped.read(run()).manifest
+
+    assert (manifest["unknown_below"], manifest["photograph_odds"]) == (0.5, {"Pullover": 3.0})
 
 
 @pytest.mark.parametrize("otherwise", [{"published": False}, {"weights": "of another"}], ids=["refused", "another"])

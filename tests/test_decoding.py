@@ -89,8 +89,7 @@ def test_picture_that_lies_on_its_side_is_the_upright_one(kind, number):
 @pytest.mark.parametrize("size", [(96, 128), (1_200, 1_600)], ids=["small", "reduced"])
 def test_photograph_that_lies_on_its_side_is_nearly_the_upright_one(number, size):
     upright = hostile.shot(size)
-    wanted = upright.copy()
-    wanted.thumbnail((decoding.LONGEST, decoding.LONGEST))
+    wanted = upright.reduce(4) if max(size) > 2 * decoding.ENOUGH else upright
 
     found = decoding.decode(turned(upright, number, "JPEG", quality=95, subsampling=0)).colours
 
@@ -153,11 +152,18 @@ def test_sixteen_bits_with_a_transparent_level():
 
 
 @pytest.mark.parametrize(
-    ("size", "wanted"), [((3_000, 2_000), (512, 341)), ((60, 6_000), (5, 512)), ((300, 9), (300, 9))]
+    ("size", "block"),
+    [((511, 300), 1), ((512, 9), 2), ((1_023, 600), 2), ((1_024, 1_024), 4), ((60, 6_000), 16), ((4_000, 3_000), 8)],
 )
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_large_picture_is_reduced(kind, size, wanted):
-    assert decoding.decode(hostile.encoded(hostile.shot(size), kind)).colours.size == wanted
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_large_picture_is_made_smaller_in_blocks_of_the_same_size_in_every_format(size, block, kind):
+    picture = hostile.shot(size)
+
+    found = decoding.decode(turned(picture, 1, kind)).colours
+
+    assert found.size == tuple(-(-side // block) for side in size)
+    assert max(found.size) <= 2 * decoding.ENOUGH
+    assert np.abs(array(found) - array(picture.reduce(block))).mean() < 3
 
 
 def test_nothing_of_the_file_but_its_picture_goes_on():
@@ -199,7 +205,7 @@ def test_telephone_makes_larger_pictures_than_others_may_be(progressive, refused
         with pytest.raises(ValueError, match="expected at most 32,000,000 pixels. Received 8,000 × 6,000"):
             decoding.decode(content)
     else:
-        assert decoding.decode(content).colours.size == (512, 384)
+        assert decoding.decode(content).colours.size == (500, 375)
 
 
 @pytest.mark.parametrize("name", [*WHOLE, "film"])
@@ -208,6 +214,12 @@ def test_ordinary_pictures_have_few_parts(monkeypatch, name):
     monkeypatch.setattr(containers, "MOST_PARTS", 40)
 
     containers.require_few_parts({**WHOLE, "film": WHOLE["progressive.jpg"] + b"\xff\xda\0\2" * 99}[name])
+
+
+def test_scans_of_a_jpeg_are_counted():
+    assert containers.require_few_parts(hostile.encoded(Image.new("RGB", (64, 64)), "JPEG")) == 1
+    assert containers.require_few_parts(hostile.encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True)) > 1
+    assert containers.require_few_parts(hostile.encoded(Image.new("RGB", (64, 64)), "PNG")) == 0
 
 
 def test_many_parts_or_scans_are_refused():

@@ -12,7 +12,7 @@ import tensorflow as tf
 import seamline
 from tasks import export, probe, splits, trained
 from tasks.arrays import CLASSES, Split
-from tasks.errors import ExportError
+from tasks.errors import ExportError, ParameterError
 from tasks.files import write_array, write_json
 
 SIZE = {"width": 4, "blocks": 1}
@@ -105,18 +105,30 @@ def test_export_publishes_what_agrees(numbers, folder, images):
     assert classifier.classes == CLASSES
     assert classifier.info["accuracy"] == "0.9000"
     assert classifier.unknown_below == 0.625
+    assert dict(zip(CLASSES, classifier.photograph_odds.tolist(), strict=True)) == {
+        name: numbers.export.photograph_odds.get(name, 1.0) for name in CLASSES
+    }
     assert set(classifier.info) == {
         "classes",
         "input",
         "output",
         "accuracy",
         "unknown_below",
+        "photograph_odds",
         "data",
         "parameters",
         "weights",
         "version",
     }
     assert [path.name for path in (folder / "exports").iterdir()] == ["model.onnx"]
+
+
+def test_odds_of_no_class_publish_nothing(numbers, folder):
+    odd = numbers.export.model_copy(update={"photograph_odds": {"Hat": 2.0}})
+
+    with pytest.raises(ParameterError, match="export.photograph_odds names Hat, expected T-shirt/top, Trouser, "):
+        run(numbers.model_copy(update={"export": odd}), folder)
+    assert not (folder / "exports/model.onnx").exists()
 
 
 def test_one_perturbed_weight_publishes_nothing(numbers, folder, monkeypatch):

@@ -212,7 +212,7 @@ def numbered(header):
 
 
 def later(header):
-    header["__metadata__"]["format"] = "seamline likeness 2"
+    header["__metadata__"]["format"] = "seamline likeness 3"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`make photographs`: what it counts, and the page it writes. The photographs themselves are too large for the project."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,6 +35,7 @@ def test_each_photograph_is_looked_at_and_counted_under_its_kind(folder, doubtin
     assert [one.kind for one in shown] == ["pants", "hat"]
     assert all(one.views.shape == (6, 28, 28) and one.likeliest in classifier.classes for one in shown)
     assert "of 1 photographs of known kinds are named right" in table
+    assert re.search(r"\d% without the model's photograph_odds", table)
     assert "| pants | 1 |" in table
     assert "| hat | 1 |" in table
 

@@ -180,3 +180,13 @@ def test_compare_counts_classes_and_measures_the_largest_difference():
     assert found[:4] == (3, 1.0, 2 / 3, 2)
     assert found.largest_difference == pytest.approx(0.2)
     assert found[5:] == (40, 10)
+
+
+def test_int8_probabilities_sum_to_one(exported, limits, tmp_path):
+    """Rounded to 1/255 each they did not, where one class is all but sure."""
+    images = np.random.default_rng(4).integers(0, 256, (64, 28, 28), dtype=np.uint8)
+    (tmp_path / "model.onnx").write_bytes(quantise.quantised(exported, images, limits))
+
+    rows = seamline.Classifier(tmp_path / "model.onnx").probabilities(images)
+
+    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)

@@ -108,6 +108,19 @@ def doubting(doubting_file):
     return seamline.Classifier(doubting_file)
 
 
+@pytest.fixture
+def with_odds(model_file, tmp_path):
+    """(photograph_odds, as a text) → a classifier whose file says so."""
+
+    def load(odds):
+        model = onnx.load(model_file)
+        model.metadata_props.add(key="photograph_odds", value=odds)
+        (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+        return seamline.Classifier(tmp_path / "model.onnx")
+
+    return load
+
+
 def test_answer_below_the_limit_is_unknown_and_keeps_its_probability(classifier, doubting):
     both = np.maximum(band(2), band(7))
 
@@ -130,6 +143,39 @@ def test_views_are_averaged_before_the_answer(doubting):
     assert doubting.classify_views(sure) == doubting.classify(band(2))[0]
     assert doubting.classify_views(torn) == ("unknown", pytest.approx(0.5, abs=1e-4))
     assert doubting.classify_views(torn[[0, 1, 0, 0]]).name == "kind 2"
+
+
+def test_views_of_a_photograph_are_weighed_and_a_product_shot_is_not(with_odds):
+    weighing = with_odds('{"kind 7": 3, "kind 2": 0.5}')
+    both = np.maximum(band(2), band(7))
+
+    found = weighing.view_probabilities(np.stack([both, both]))
+    before = weighing.probabilities(both)[0]
+
+    assert found.sum() == pytest.approx(1)
+    assert found[7] / found[2] == pytest.approx(6 * before[7] / before[2], rel=1e-5)
+    assert weighing.classify_views(np.stack([both, both])).name == "kind 7"
+    np.testing.assert_array_equal(weighing.view_probabilities(both[None]), before)
+
+
+@pytest.mark.parametrize(
+    "odds",
+    [
+        "[",
+        "3",
+        '{"kind 99": 1}',
+        '{"kind 1": 0}',
+        '{"kind 1": -1}',
+        '{"kind 1": NaN}',
+        '{"kind 1": "3"}',
+        '{"kind 1": 1e9}',
+        '{"kind 1": true}',
+    ],
+    ids=["torn", "number", "class", "zero", "negative", "nan", "text", "large", "bool"],
+)
+def test_odds_that_are_none_are_refused(with_odds, odds):
+    with pytest.raises(ValueError, match="is not a model that Seamline exported: "):
+        with_odds(odds)
 
 
 @pytest.mark.parametrize("limit", ["nan", "1.0", "-0.1", "inf"])
