@@ -7,9 +7,14 @@ when it has ended, one line follows that starts with END: RAN, CURRENT or why it
 import logging
 import sqlite3
 import sys
+from pathlib import Path
+
+from tasks import incoming
 
 END = "\x04"  # which no stage prints
 RAN, CURRENT = "ran", "current"
+READS_INCOMING = "admit"
+INCOMING, UNREADABLE = Path("data/incoming"), Path("data/unreadable")
 STAGE_FAILED = "failed to run: "  # DVC's words for a command that ended with another exit status than 0
 
 
@@ -21,11 +26,19 @@ def main() -> None:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what `dvc --quiet` does
     for line in sys.stdin:
         try:
+            if line.strip() == READS_INCOMING:
+                _sweep()
             with Repo(_wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
                 outcome = RAN if repo.reproduce(line.strip(), single_item=True) else CURRENT
         except (DvcException, OSError, sqlite3.Error) as error:
             outcome = " ".join(str(error.__cause__ or error).split())
         print(f"{END}{outcome}", flush=True)
+
+
+def _sweep() -> None:
+    """What people leave in data/incoming may be something that DVC would wait at for ever."""
+    for sentence in incoming.sweep(INCOMING, UNREADABLE):
+        print(sentence, flush=True)
 
 
 if __name__ == "__main__":

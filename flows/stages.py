@@ -1,6 +1,7 @@
 """The stages of dvc.yaml, seen from outside: their order, and bringing one up to date.
 
 DVC runs in a process of its own that stays open for the whole flow (flows/repro.py); it runs each stage in another.
+All of them are on a leash (flows/leash.py): a killed flow leaves nothing behind that writes for long.
 """
 
 import difflib
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import yaml
 
-from flows import repro
+from flows import leash, repro
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,10 +34,15 @@ def names(root: Path = ROOT) -> list[str]:
 
 
 class Dvc:
-    """DVC, started when it is first needed and ended with all it started when the `with` block ends."""
+    """DVC, started when it is first needed and ended with all it started when the `with` block ends.
 
-    def __init__(self, root: Path = ROOT) -> None:
-        self._root = root
+    Args:
+        lock: the descriptor of the lock that what it starts is to hold, too (`tasks.writer`).
+    """
+
+    def __init__(self, root: Path = ROOT, lock: int | None = None) -> None:
+        self._root, self._lock = root, lock
+        self.ran: list[str] = []  # the stages that were not up to date
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -51,7 +57,7 @@ class Dvc:
         Raises:
             StageFailedError: it refused or broke.
         """
-        process = self._process = self._process or _start([sys.executable, "-m", "flows.repro"], self._root)
+        process = self._process = self._process or _start([sys.executable, "-m", "flows.repro"], self._root, self._lock)
         outcome, said, last = "", "", ""
         try:
             _write(process, stage)
@@ -64,11 +70,13 @@ class Dvc:
         finally:
             if not outcome:  # it died, or the caller has had enough
                 self._end()
-        if outcome == repro.CURRENT:
+        if outcome == repro.RAN:
+            self.ran.append(stage)
+        elif outcome == repro.CURRENT:
             yield f"{stage}: up to date"
-        elif outcome != repro.RAN:
-            if outcome.startswith(repro.STAGE_FAILED):
-                raise StageFailedError(_named(stage, _ended_by(outcome) or said or outcome))
+        elif outcome.startswith(repro.STAGE_FAILED):
+            raise StageFailedError(_named(stage, _ended_by(outcome) or said or outcome))
+        else:
             reason = (outcome or last or "it was ended") + _nearest_recipe(outcome, self._root)
             raise StageFailedError(f"{stage}: DVC could not do it: {reason}. Mend this and run again.")
 
@@ -84,14 +92,23 @@ def run_unrecorded(stage: str, root: Path = ROOT) -> Iterator[str]:
     Raises:
         StageFailedError: it refused or broke.
     """
-    process, last = _start(shlex.split(_stages(root)[stage]["cmd"]), root), ""
+    return run(stage, shlex.split(_stages(root)[stage]["cmd"]), root)
+
+
+def run(name: str, command: list[str], root: Path = ROOT, lock: int | None = None) -> Iterator[str]:
+    """Run a command that behaves like a stage: lines, the last one its reason, exit status.
+
+    Raises:
+        StageFailedError: it refused or broke.
+    """
+    process, last = _start(command, root, lock), ""
     try:
         for line in _lines(process):
-            last = _reason(stage, last, line)
+            last = _reason(name, last, line)
             yield line
         if process.wait():
             outcome = f"exited with {process.returncode}"
-            raise StageFailedError(_named(stage, _ended_by(outcome) or last or outcome))
+            raise StageFailedError(_named(name, _ended_by(outcome) or last or outcome))
     finally:
         _end(process)
 
@@ -102,12 +119,12 @@ def _stages(root: Path) -> dict[str, Any]:
     return stages
 
 
-def _start(command: list[str], root: Path) -> subprocess.Popen[str]:
-    """Start a command; its progress bar goes straight to the terminal, if there is one."""
-    watched = sys.stderr.isatty()
+def _start(command: list[str], root: Path, lock: int | None = None) -> subprocess.Popen[str]:
+    """Start a command on a leash; its progress bar goes straight to the terminal, if there is one."""
+    watched, held = sys.stderr.isatty(), () if lock is None else (lock,)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     return subprocess.Popen(
-        command,
+        leash.leashed(command, lock),
         cwd=root,
         env={**environment, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", "SHELL": "/bin/sh"},
         stdin=subprocess.PIPE,
@@ -115,6 +132,7 @@ def _start(command: list[str], root: Path) -> subprocess.Popen[str]:
         stderr=None if watched else subprocess.STDOUT,
         text=True,
         errors="replace",
+        pass_fds=held,
         start_new_session=True,  # so that a time-out or Ctrl-C ends the stage as well, not DVC alone
     )
 

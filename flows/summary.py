@@ -1,10 +1,11 @@
 """What came out of a run, as one short table: for the terminal and for Prefect's page."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+
+from tasks.files import read_json
 
 
 def rows(root: Path) -> list[tuple[str, str]]:
@@ -14,7 +15,7 @@ def rows(root: Path) -> list[tuple[str, str]]:
         root: the project's folder, after a run that passed.
     """
     reports = root / "data/reports"
-    metrics, verdict, export = (_read(reports / f"{name}.json") for name in ("metrics", "verdict", "export"))
+    metrics, verdict, export = (read_json(reports / f"{name}.json") for name in ("metrics", "verdict", "export"))
     low, high = metrics["accuracy_low"], metrics["accuracy_high"]
     return [
         ("test accuracy", f"{metrics['accuracy']:.2%}  (95 %: {low:.2%} … {high:.2%})"),
@@ -25,8 +26,8 @@ def rows(root: Path) -> list[tuple[str, str]]:
             f"{export['same_class']:,} of {export['images']:,}, within {export['largest_difference']:.1g}",
         ),
         ("model file", f"exports/model.onnx, {export['bytes']:,} bytes"),
-        ("int8", "; ".join(_read(reports / "quantise.json")["reasons"]) or "ships beside it"),
-        ("bundle", f"exports/bundle, version {_read(root / 'exports/version.json')['version']}"),
+        ("int8", "; ".join(read_json(reports / "quantise.json")["reasons"]) or "ships beside it"),
+        ("bundle", f"exports/bundle, version {read_json(root / 'exports/version.json')['version']}"),
         ("latency", f"{export['latency_us']:.0f} µs an image, one thread"),
         ("seconds", seconds(root / "data/timings")),
         ("report", "data/report.html"),
@@ -36,7 +37,7 @@ def rows(root: Path) -> list[tuple[str, str]]:
 def seconds(timings: Path) -> str:
     """How long each stage took when it last ran, in the order of the files' age."""
     files = sorted(timings.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return " · ".join(f"{path.stem} {_read(path)['seconds']:.0f}" for path in files)
+    return " · ".join(f"{path.stem} {read_json(path)['seconds']:.0f}" for path in files)
 
 
 def table(root: Path) -> Table:
@@ -55,8 +56,3 @@ def markdown(root: Path) -> str:
 def _limits(verdict: dict[str, Any]) -> str:
     limits = verdict["limits"]
     return f"accuracy {limits['min_accuracy']:.0%}, recall {limits['min_recall']:.0%}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

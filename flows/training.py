@@ -7,11 +7,12 @@ Prefect's own caching is off, because DVC knows what is up to date.
 """
 
 import sys
+import time
 from datetime import timedelta
+from typing import NamedTuple
 
 import requests
 from prefect import Task, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import task_run
@@ -19,31 +20,57 @@ from prefect.settings import get_current_settings
 from rich.console import Console
 from rich.markup import escape
 
-from flows import stages, summary
+from flows import shown, stages, summary
 from flows.ending import exit_on_sigterm
 from flows.refusals import refused
+from tasks.errors import BusyError
+from tasks.writer import one_writer
 
 RETRIES = {"ingest": 1}  # it alone has a network; its own requests are repeated, too
 RETRY_DELAY_S = 10
 TIMEOUT = timedelta(minutes=15)
-TIMEOUTS = {"train": timedelta(hours=6)}
+TIMEOUTS = {"admit": timedelta(hours=4), "train": timedelta(hours=6)}  # 100,000 new pictures: 70 min if it is quiet
 WORTH_A_REPORT = {"gate", "export"}  # when these refuse, everything before them is there to be looked at
 REPORT = "report"
 ANSWER_WITHIN_S = 10
+WAIT_S = 20.0  # for another writer; what a killed run left behind ends sooner
+
+
+class Walked(NamedTuple):
+    """What became of a walk of dvc.yaml."""
+
+    ran: list[str]  # the stages that were not up to date
+    seconds: dict[str, float]  # of every stage that was looked at
+    stage: str  # that failed; "" if none did
+    reason: str  # why; "" likewise
 
 
 @flow(name="training", persist_result=False)
 def training() -> State | None:
     """Bring every stage up to date, in order; a stage that fails ends the run, with its own last line as the reason."""
-    with stages.Dvc() as dvc:
-        for name in stages.names():
-            state = stage_task(name)(name, dvc, return_state=True)
-            if not state.is_completed():
-                if name in WORTH_A_REPORT:
-                    report_refusal()
-                return refused(state.message or "no reason given")
-    create_markdown_artifact(key="result", markdown=summary.markdown(stages.ROOT), description="What came out")
+    try:
+        with one_writer(stages.ROOT, "make run", wait_s=WAIT_S) as lock, stages.Dvc(lock=lock) as dvc:
+            walked = walk(dvc)
+    except BusyError as error:
+        return refused(str(error))
+    if walked.reason:
+        return refused(walked.reason)
+    shown.artifact("result", summary.markdown(stages.ROOT), "What came out")
     return None
+
+
+def walk(dvc: stages.Dvc) -> Walked:
+    """Bring every stage up to date, in the order of dvc.yaml, until one fails."""
+    seconds: dict[str, float] = {}
+    for name in stages.names():
+        start = time.monotonic()
+        state = stage_task(name)(name, dvc, return_state=True)
+        seconds[name] = round(time.monotonic() - start, 2)
+        if not state.is_completed():
+            if name in WORTH_A_REPORT:
+                report_refusal()
+            return Walked(dvc.ran, seconds, name, state.message or "no reason given")
+    return Walked(dvc.ran, seconds, "", "")
 
 
 def stage_task(name: str) -> Task[[str, stages.Dvc], State | None]:
@@ -89,7 +116,7 @@ def report_refusal() -> None:
 def _show(name: str) -> None:
     page = stages.ROOT / "data/reports" / f"{name}.md"
     if page.is_file():
-        create_markdown_artifact(key=name, markdown=page.read_text(encoding="utf-8"), description=f"Stage {name}")
+        shown.artifact(name, page.read_text(encoding="utf-8"), f"Stage {name}")
 
 
 def unreachable() -> str:

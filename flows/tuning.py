@@ -81,9 +81,9 @@ def main(arguments: list[str]) -> int:
         what = described(chosen.recipe, trials.QUICK_EPOCHS if chosen.quick else settings.most_epochs)
         if chosen.write:
             work.refuse_to_overwrite(winner)
-        what.open()
         runner = trials.task_runner(settings)
-        with files.lock(what.folder, wait=False):
+        with files.lock(what.folder, wait=False):  # first: whoever tunes there may have its storage locked
+            what.open()
             flow_run = tuning.with_options(task_runner=runner)
             wanted, epochs = chosen.trials or settings.trials, what.settings.most_epochs
             state = flow_run(chosen.recipe, wanted, epochs, return_state=True)

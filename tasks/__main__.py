@@ -6,7 +6,6 @@ a bug keeps its traceback. How long the stage took and how much memory goes to d
 
 import argparse
 import ast
-import errno
 import gc
 import importlib
 import inspect
@@ -22,12 +21,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks import params
-from tasks.errors import PipelineError
+from tasks.errors import PipelineError, worded
 from tasks.files import write_json
 
 PARAMS = Path("params.yaml")
 TIMINGS = Path("data/timings")
 TRIAL = "trial"  # what experiments are made of; runs like a stage
+PUBLISHING = ("challenge", "release")  # these too, but with all numbers: what is live is not DVC's
 
 # Before any library is loaded. Telemetry off; TensorFlow's start-up notes off; oneDNN on also where TensorFlow leaves
 # it off by default: on an AMD EPYC with AVX2 alone it trained `swift` 1.4 to 1.6 times faster.
@@ -48,7 +48,7 @@ class UsageError(Exception):
 
 def stages() -> dict[str, str]:
     """Stage → the first line of its module's docstring, read without importing it (TensorFlow takes seconds)."""
-    modules = {name: Path(__file__).with_name(f"{name}.py") for name in (*params.STAGES, TRIAL)}
+    modules = {name: Path(__file__).with_name(f"{name}.py") for name in (*params.STAGES, TRIAL, *PUBLISHING)}
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules.items()}
     return {name: (ast.get_docstring(tree) or "").partition("\n")[0] for name, tree in trees.items()}
 
@@ -61,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="stages:\n" + "\n".join(f"  {name:<10} {line}" for name, line in stages().items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", choices=[*params.STAGES, TRIAL], metavar="STAGE", help="one of those below")
+    parser.add_argument(
+        "stage", choices=[*params.STAGES, TRIAL, *PUBLISHING], metavar="STAGE", help="one of those below"
+    )
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="what it reads, then what it writes")
     chosen = parser.parse_args(arguments)
     for name, value in ENVIRONMENT.items():
@@ -76,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PipelineError as error:
         return _refuse(chosen.stage, str(error))
     except OSError as error:
-        return _refuse(chosen.stage, _worded(error))
+        return _refuse(chosen.stage, worded(error))
     return 0
 
 
@@ -84,7 +86,8 @@ def _run(stage: str, paths: list[Path]) -> None:
     if stage == TRIAL:
         _load(TRIAL)(*_checked(TRIAL, paths, ["folder"]))
         return
-    numbers = params.section(params.load(PARAMS), stage)
+    every = params.load(PARAMS)
+    numbers = every if stage in PUBLISHING else params.section(every, stage)
     start = time.perf_counter()
     stage_run = _load(stage)
     stage_run(numbers, *_checked(stage, paths, list(inspect.signature(stage_run).parameters)[1:]))
@@ -139,20 +142,6 @@ def _quiet_start() -> Iterator[None]:
 def _refuse(stage: str, line: str) -> int:
     print(f"{stage}: {line}", flush=True)  # standard output, so that the flow's log has it
     return 1
-
-
-def _worded(error: OSError) -> str:
-    """A fault of the machine, with what to do."""
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno == errno.ENOENT and not where:  # Python's tempfile found no folder to write to
-        return f"{error.strerror}. Free some space there and run again."
-    remedy = {
-        errno.ENOENT: "Run `dvc repro` to make it, or `dvc checkout` to bring it back.",
-        errno.ENOSPC: "Free some space and run again; what was published before is untouched.",
-        errno.EFBIG: "Raise the limit on file sizes (`ulimit -f`) and run again.",
-        errno.EACCES: "Give this user the right to it and run again.",
-    }.get(error.errno or 0, "Mend this and run again.")
-    return f"{where}{error.strerror or error}. {remedy}"
 
 
 def _end(status: int) -> NoReturn:

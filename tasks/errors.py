@@ -5,10 +5,15 @@
     ├── DataError          a file is missing, broken or not what it should be
     ├── TrainingError      the loss stopped being a number
     ├── GateError          the model is not good enough, or cannot be judged
-    └── ExportError        Keras and ONNX disagree
+    ├── ExportError        Keras and ONNX disagree
+    ├── ChallengeError     the new model may not replace the live one
+    ├── ReleaseError       nothing was released, promoted or taken back
+    └── BusyError          another run writes here
 
-A bug is none of these and keeps its traceback.
+A bug is none of these and keeps its traceback. A fault of the machine, an OSError, is `worded` for people.
 """
+
+import errno
 
 
 class PipelineError(Exception):
@@ -33,3 +38,29 @@ class GateError(PipelineError):
 
 class ExportError(PipelineError):
     pass
+
+
+class ChallengeError(PipelineError):
+    pass
+
+
+class ReleaseError(PipelineError):
+    pass
+
+
+class BusyError(PipelineError):
+    pass
+
+
+def worded(error: OSError) -> str:
+    """A fault of the machine, with what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOENT and not where:  # Python's tempfile found no folder to write to
+        return f"{error.strerror}. Free some space there and run again."
+    remedy = {
+        errno.ENOENT: "Run `dvc repro` to make it, or `dvc checkout` to bring it back.",
+        errno.ENOSPC: "Free some space and run again; what was published before is untouched.",
+        errno.EFBIG: "Raise the limit on file sizes (`ulimit -f`) and run again.",
+        errno.EACCES: "Give this user the right to it and run again.",
+    }.get(error.errno or 0, "Mend this and run again.")
+    return f"{where}{error.strerror or error}. {remedy}"

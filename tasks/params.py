@@ -49,6 +49,27 @@ class Validate(Section):
         return self
 
 
+class Admit(Section):
+    views: Annotated[int, Field(ge=1, le=6)]
+    max_share: Share
+    min_test_distance: GreyLevel
+    min_brightness: GreyLevel
+    max_brightness: GreyLevel
+    min_lit: Share
+    max_lit: Share
+    min_likeness: Share
+    max_set_aside: Share
+    min_pictures: Count
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "Admit":
+        if not self.min_brightness < self.max_brightness:
+            raise ValueError(f"min_brightness must lie below max_brightness ({self.max_brightness})")
+        if not self.min_lit < self.max_lit:
+            raise ValueError(f"min_lit must lie below max_lit ({self.max_lit})")
+        return self
+
+
 class Normalise(Section):
     validation_per_class: Count
     seed: Seed
@@ -74,6 +95,7 @@ class Gate(Section):
 
 class Export(Section):
     max_difference: Annotated[float, Field(gt=0, lt=1)]
+    photograph_odds: dict[str, Annotated[float, Field(gt=0, le=1000)]]  # by class; export knows their names
 
 
 class Quantise(Section):
@@ -114,11 +136,31 @@ class Experiments(Section):
         return runner
 
 
+class Challenge(Section):
+    """When a model may replace the live one; no stage of the pipeline."""
+
+    margin: Annotated[float, Field(gt=0, lt=1)]
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    max_class_drop: Share
+    max_calibration_error: Share
+    max_calibration_rise: Share
+    max_drift: Share
+    pictures: str
+
+
+class Release(Section):
+    """Of releases; no stage of the pipeline."""
+
+    keep: Annotated[int, Field(ge=2, le=1000)]
+    push_timeout_s: Positive
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
     ingest: Ingest
     validate_: Annotated[Validate, Field(alias="validate")]  # BaseModel.validate exists
+    admit: Admit
     normalise: Normalise
     train: Train
     evaluate: Evaluate
@@ -128,9 +170,12 @@ class Params(Section):
     bundle: Bundle
     report: Report
     experiments: Experiments
+    challenge: Challenge
+    release: Release
 
 
-STAGES = [field.alias or name for name, field in Params.model_fields.items() if name != "experiments"]
+NO_STAGES = {"experiments", "challenge", "release"}
+STAGES = [field.alias or name for name, field in Params.model_fields.items() if name not in NO_STAGES]
 
 
 def load(path: Path) -> Params:

@@ -23,6 +23,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("dvc.yaml", "params.yaml", "prefect.yaml", "pyproject.toml", ".gitignore", ".dvcignore", ".dvc/config")
+INCOMING = "data/incoming/README.md"
 FOLDERS = ("flows", "tasks", "models", "recipes", "seamline")
 SMALL = {  # a minute's run of everything: the real pictures, one epoch of a narrow net on a sixth of them
     "normalise.validation_per_class": 5000,
@@ -136,7 +137,7 @@ def _run_flow(project: Project, server: str, before: str = "") -> Served:
 
 def copy_of(project: Project, folder: Path) -> Project:
     """A project with its data, DVC's cache and git's history, in another folder."""
-    shutil.copytree(project.root, folder, copy_function=_copy_or_link)
+    shutil.copytree(project.root, folder, symlinks=True, copy_function=_copy_or_link)
     return Project(folder, project.environment)
 
 
@@ -246,13 +247,13 @@ def run_flow() -> Callable[..., Served]:
 @pytest.fixture(scope="session")
 def tiny_once(tmp_path_factory: pytest.TempPathFactory, machine: dict[str, str]) -> Project:
     """See `tiny`."""
-    project = new(tmp_path_factory.mktemp("tiny") / "project", machine, ("flows",))
+    project = new(tmp_path_factory.mktemp("tiny") / "project", machine, ("flows", "tasks", "seamline"))
     described = {
         name: {"cmd": f"sh {name}.sh", "deps": [f"{name}.sh", *reads], "params": [name], "outs": [f"data/{name}.txt"]}
         for name, reads in TINY_STAGES.items()
     }
     (project.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": described}, sort_keys=False))
-    (project.root / "data/reports").mkdir(parents=True)
+    (project.root / "data/reports").mkdir()
     for name, content in TINY_REPORTS.items():
         (project.root / f"data/reports/{name}.json").write_text(content)
     (project.root / "exports").mkdir()
@@ -323,7 +324,8 @@ def new(folder: Path, environment: dict[str, str], folders: tuple[str, ...]) -> 
     for name in folders:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
-    for name in FILES:
+    (folder / INCOMING).parent.mkdir(parents=True)
+    for name in (*FILES, INCOMING):
         shutil.copy2(ROOT / name, folder / name)
     (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     project = Project(folder, environment)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 PUBLISHED = {  # one file of each stage
     "ingest": "data/raw/train-images-idx3-ubyte",
     "validate": "data/reports/expectations.json",
+    "admit": "data/admitted/admitted-images.npy",
     "normalise": "data/normalised/train-images.npy",
     "train": "data/model/model.weights.h5",
     "evaluate": "data/reports/predictions.csv",
@@ -33,6 +34,7 @@ PUBLISHED = {  # one file of each stage
 CHANGED = {  # a number for each stage, so that it has to run
     "ingest": {"ingest.attempts": 2},
     "validate": {"validate.max_copies_within": 11},
+    "admit": {"admit.views": 2},
     "normalise": {"normalise.seed": 8},
     "train": {"train.seed": 8},
     "evaluate": {"evaluate.confused_pairs": 4},

@@ -8,11 +8,14 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 from tasks import __main__ as command
-from tasks.arrays import CLASSES
+from tasks import splits
+from tasks.arrays import CLASSES, Split
+from tasks.errors import worded
 
 HEAVY = {"tensorflow", "keras", "great_expectations", "onnx", "onnxruntime", "pandas", "matplotlib", "requests"}
 GATE = ["gate", "metrics.json", "model", "verdict.json", "gate.md"]
@@ -63,7 +66,12 @@ def test_help_lists_every_stage_and_imports_nothing_heavy(run_stage, pytestconfi
     done = run_stage("--help", before=("env", "PYTHONPROFILEIMPORTTIME=1"))
 
     assert done.returncode == 0
-    assert re.findall(r"^  (\w+) +[A-Z].+\.$", done.stdout.partition("stages:")[2], re.MULTILINE) == [*stages, "trial"]
+    assert re.findall(r"^  (\w+) +[A-Z].+\.$", done.stdout.partition("stages:")[2], re.MULTILINE) == [
+        *stages,
+        "trial",
+        "challenge",
+        "release",
+    ]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "pydantic" in imported
     assert imported & HEAVY == set()
@@ -161,7 +169,7 @@ def test_broken_input_is_one_line_with_the_remedy(run_stage, project):
     (project / "raw").mkdir()
     (project / "raw/train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
 
-    done = run_stage("normalise", "raw", "normalised", "normalise.md")
+    done = run_stage("normalise", "raw", "admitted", "normalised", "normalise.md")
 
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout == (
@@ -197,8 +205,9 @@ def test_limit_on_file_sizes_is_one_line_and_the_file_before_stays(run_stage, wr
 
 def test_limit_on_file_sizes_is_named_also_for_arrays(run_stage, project, garments, write_raw):
     write_raw(project / "raw", garments(601, 1), garments(1, 2))
+    splits.write(project / "admitted", "admitted", Split(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8)))
 
-    done = run_stage("normalise", "raw", "normalised", "normalise.md", before=limited(5000))
+    done = run_stage("normalise", "raw", "admitted", "normalised", "normalise.md", before=limited(5000))
 
     assert (done.returncode, done.stderr) == (1, "")
     assert list((project / "normalised").iterdir()) == []
@@ -233,7 +242,7 @@ def test_limit_that_leaves_no_room_for_temporary_files_is_named(run_stage, write
     ],
 )
 def test_fault_of_the_machine_is_worded_with_its_remedy(error, said):
-    assert command._worded(error).startswith(said)
+    assert worded(error).startswith(said)
 
 
 def load(library):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tasks import normalise, splits
+from tasks.arrays import Split
 from tasks.errors import DataError
 from tasks.files import digest
 
@@ -33,6 +34,13 @@ def params(numbers):
 def raw(tmp_path, garments, write_raw):
     write_raw(tmp_path / "raw", garments(5, 1), garments(2, 2))
     return tmp_path / "raw"
+
+
+@pytest.fixture
+def admitted(tmp_path):
+    """Nothing admitted."""
+    splits.write(tmp_path / "admitted", "admitted", Split(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8)))
+    return tmp_path / "admitted"
 
 
 @given(counts=st.lists(st.integers(3, 12), min_size=10, max_size=10), seed=st.integers(0, 2**31 - 1), data=st.data())
@@ -120,8 +128,8 @@ def test_pixel_stats_refuses(images, received):
         normalise.pixel_stats(images)
 
 
-def test_run_parts_train_and_leaves_test_as_it_is(params, raw, tmp_path, garments):
-    normalise.run(params, raw, tmp_path / "normalised", tmp_path / "normalise.md")
+def test_run_parts_train_and_leaves_test_as_it_is(params, raw, admitted, tmp_path, garments):
+    normalise.run(params, raw, admitted, tmp_path / "normalised", tmp_path / "normalise.md")
 
     parts = {name: splits.read(tmp_path / "normalised", name) for name in ("train", "validation", "test")}
     whole, test = garments(5, 1), garments(2, 2)
@@ -136,8 +144,8 @@ def test_run_parts_train_and_leaves_test_as_it_is(params, raw, tmp_path, garment
     assert np.array_equal(parts["test"].labels, test.labels)
 
 
-def test_run_measures_the_training_images_alone(params, raw, tmp_path):
-    normalise.run(params, raw, tmp_path / "normalised", tmp_path / "normalise.md")
+def test_run_measures_the_training_images_alone(params, raw, admitted, tmp_path):
+    normalise.run(params, raw, admitted, tmp_path / "normalised", tmp_path / "normalise.md")
 
     stats = json.loads((tmp_path / "normalised/stats.json").read_text(encoding="utf-8"))
     train, test = (splits.read(tmp_path / "normalised", name) for name in ("train", "test"))
@@ -148,9 +156,37 @@ def test_run_measures_the_training_images_alone(params, raw, tmp_path):
     assert f"| test | 20 | {stats['data']['test'][:12]}… |" in (tmp_path / "normalise.md").read_text(encoding="utf-8")
 
 
-def test_run_writes_the_same_bytes_again(params, raw, tmp_path):
+def test_what_was_admitted_joins_train_alone(params, raw, admitted, tmp_path, garments):
+    normalise.run(params, raw, admitted, tmp_path / "before", tmp_path / "before.md")
+    more = garments(1, 3)
+    splits.write(admitted, "admitted", more)
+
+    normalise.run(params, raw, admitted, tmp_path / "after", tmp_path / "after.md")
+
+    before, after = ({file.name: file.read_bytes() for file in (tmp_path / at).iterdir()} for at in ("before", "after"))
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"train-images.npy", "train-labels.npy", "stats.json"}
+    train, joined = (splits.read(tmp_path / at, "train") for at in ("before", "after"))
+    assert np.array_equal(joined.images, np.concatenate([train.images, more.images]))
+    assert np.array_equal(joined.labels, np.concatenate([train.labels, more.labels]))
+    stats = json.loads(after["stats.json"])
+    assert (stats["admitted"], stats["images"]["train"]) == (10, 40)
+    assert (stats["mean"], stats["deviation"]) == normalise.pixel_stats(joined.images)
+    assert "10 of the training images are of pictures from data/incoming." in (tmp_path / "after.md").read_text()
+
+
+def test_with_nothing_admitted_nothing_is_said_of_it(params, raw, admitted, tmp_path):
+    """Another byte in stats.json would have every model trained again."""
+    normalise.run(params, raw, admitted, tmp_path / "normalised", tmp_path / "md")
+
+    stats = json.loads((tmp_path / "normalised/stats.json").read_text())
+    assert list(stats) == ["mean", "deviation", "images", "data", "parameters"]
+    assert "incoming" not in (tmp_path / "md").read_text()
+
+
+def test_run_writes_the_same_bytes_again(params, raw, admitted, tmp_path):
     for folder in ("first", "second"):
-        normalise.run(params, raw, tmp_path / folder, tmp_path / folder / "normalise.md")
+        normalise.run(params, raw, admitted, tmp_path / folder, tmp_path / folder / "normalise.md")
 
     first, second = (
         {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("first", "second")
@@ -159,13 +195,17 @@ def test_run_writes_the_same_bytes_again(params, raw, tmp_path):
     assert first == second
 
 
-def test_run_writes_nothing_of_too_small_a_set(params, raw, tmp_path):
+def test_run_writes_nothing_of_too_small_a_set(params, raw, admitted, tmp_path):
     with pytest.raises(DataError, match="T-shirt/top has 5 images"):
         normalise.run(
-            params.model_copy(update={"validation_per_class": 5}), raw, tmp_path / "normalised", tmp_path / "md"
+            params.model_copy(update={"validation_per_class": 5}),
+            raw,
+            admitted,
+            tmp_path / "normalised",
+            tmp_path / "md",
         )
 
-    assert [file.name for file in tmp_path.iterdir()] == ["raw"]
+    assert [file.name for file in tmp_path.iterdir() if file.name != "admitted"] == ["raw"]
 
 
 def test_split_that_does_not_fit_is_not_written(tmp_path, pytestconfig):

@@ -13,7 +13,7 @@ NUMBERS = [
     (section, name)
     for section, names in REAL.items()
     for name in names
-    if name not in {"folder", "recipe", "precision"}
+    if name not in {"folder", "recipe", "precision", "photograph_odds", "pictures"}
 ]
 
 
@@ -53,6 +53,13 @@ def test_section_is_the_one_of_the_stage(numbers, content, stage):
 
     assert type(section).__name__ == stage.capitalize()
     assert section.model_dump() == content[stage]
+
+
+@pytest.mark.parametrize(("least", "greatest"), [("min_brightness", "max_brightness"), ("min_lit", "max_lit")])
+def test_bounds_of_admit_are_in_order(content, refusal, least, greatest):
+    content["admit"] |= {least: 0.9, greatest: 0.9}
+
+    assert f"{least} must lie below {greatest} (0.9)." in refusal(content)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +126,19 @@ def test_load_refuses_for_every_number(content, refusal, section, name, value):
     assert f"{section}.{name} is {value!r}, expected " in refusal(content)
 
 
+@pytest.mark.parametrize(
+    ("odds", "said"),
+    [
+        pytest.param({"Coat": 0.0}, "export.photograph_odds.Coat is 0.0, expected greater than 0", id="never"),
+        pytest.param({"Coat": math.nan}, "export.photograph_odds.Coat is nan, expected", id="nan"),
+    ],
+)
+def test_load_refuses_odds_that_are_none(content, refusal, odds, said):
+    content["export"]["photograph_odds"] = odds
+
+    assert said in refusal(content)
+
+
 @pytest.mark.parametrize(("section", "name"), [(section, name) for section, names in REAL.items() for name in names])
 def test_load_names_the_missing_value(content, refusal, section, name):
     del content[section][name]
@@ -138,7 +158,7 @@ def test_load_names_the_missing_section(content, refusal, section):
     [
         pytest.param("trian", "trian is not a parameter (did you mean train?)", id="misspelt"),
         pytest.param("validate_", "validate_ is not a parameter (did you mean validate?)", id="our name for a section"),
-        pytest.param("zzz", "zzz is not a parameter (known: ingest, validate, normalise", id="nothing near"),
+        pytest.param("zzz", "zzz is not a parameter (known: ingest, validate, admit, normalise", id="nothing near"),
     ],
 )
 def test_load_refuses_an_unknown_section(content, refusal, name, said):

@@ -248,6 +248,15 @@ def test_page_loads_nothing(content, page):
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in page.attributes
 
 
+def test_page_says_how_many_images_were_admitted(small_run):
+    file = small_run.normalised / splits.STATS
+    assert "admitted" not in _report(small_run)
+
+    write_json(file, json.loads(file.read_text()) | {"admitted": 7_263})
+
+    assert ", 7,263 of them of pictures that were admitted from data/incoming." in _report(small_run)
+
+
 def test_page_leads_to_the_experiments_that_there_are(small_run):
     write_text(small_run.reports / "experiments/tuning/two_conv/index.html", "a page")
 

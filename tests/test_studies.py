@@ -1,10 +1,3 @@
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
@@ -13,6 +6,8 @@ from tasks import studies
 from tasks.errors import ParameterError
 from tasks.experiment import Study
 from tests.pipeline import free_port
+
+pytest_plugins = ["tests.databases"]
 
 RATE = {"rate": FloatDistribution(0.0, 1.0)}
 
@@ -131,28 +126,6 @@ def test_file_that_is_no_database_is_one_line(tmp_path, monkeypatch):
 
     with pytest.raises(ParameterError, match="does not answer .*not a database"):
         studies.open_study(studies.storage(tmp_path), "any", 7)
-
-
-@pytest.fixture
-def postgresql():
-    """A real PostgreSQL server on this machine alone, in a folder of its own; the address of its database."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        pytest.fail("PostgreSQL is not installed. Debian: apt-get install postgresql")
-    folder, port = Path(tempfile.mkdtemp(prefix="seamline-")), free_port()
-    as_other = []
-    if os.getuid() == 0:  # it refuses to run as root
-        owner = pwd.getpwnam("postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-        as_other = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
-    made = [binaries[-1] / "initdb", "--auth=trust", "--username=seamline", "--no-sync", "--pgdata", folder / "data"]
-    subprocess.run([*as_other, *made], check=True, capture_output=True, cwd="/")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    control = [*as_other, binaries[-1] / "pg_ctl", "--pgdata", folder / "data", "--silent", "--wait"]
-    subprocess.run([*control, "--options", options, "--log", folder / "log", "start"], check=True, cwd="/")
-    yield f"postgresql+psycopg://seamline@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "--mode=immediate", "stop"], check=True, cwd="/")
-    shutil.rmtree(folder)
 
 
 @pytest.mark.slow

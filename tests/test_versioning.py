@@ -2,14 +2,12 @@
 
 import getpass
 import json
-import shutil
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
-from tests.pipeline import Project, end, free_port
+from tests.pipeline import Project
+from tests.remote import ssh_server
 
 pytest_plugins = ["tests.pipeline"]
 pytestmark = pytest.mark.slow
@@ -89,44 +87,13 @@ def test_push_and_pull_bring_everything_back_without_training(finished, tmp_path
 
 
 @pytest.fixture
-def ssh_server(tmp_path):
-    """A real sshd on this machine alone, for this user, with keys of its own: (port, options for DVC)."""
-    sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-    if not sshd:
-        pytest.fail("The real SSH server is not installed. Debian: apt-get install openssh-server")
-    keys = tmp_path / "keys"
-    keys.mkdir(mode=0o700)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True)
-    (keys / "authorized").write_text((keys / "user.pub").read_text())
-    port = free_port()
-    settings = {
-        "Port": port,
-        "ListenAddress": "127.0.0.1",
-        "HostKey": keys / "host",
-        "AuthorizedKeysFile": keys / "authorized",
-        "PidFile": tmp_path / "sshd.pid",
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "PasswordAuthentication": "no",
-        "PermitRootLogin": "prohibit-password",
-        "Subsystem": "sftp internal-sftp",
-    }
-    (tmp_path / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    Path("/run/sshd").mkdir(exist_ok=True)  # sshd run by root insists on it
-    log = tmp_path / "sshd.log"
-    process = subprocess.Popen(
-        [sshd, "-D", "-f", str(tmp_path / "sshd_config"), "-E", str(log)], start_new_session=True
-    )
-    deadline = time.monotonic() + 20
-    while "Server listening" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    yield port, keys / "user"
-    end(process)
+def sshd(tmp_path):
+    with ssh_server(tmp_path) as served:
+        yield served
 
 
-def test_push_and_pull_through_a_real_ssh_server(finished, tmp_path, ssh_server):
-    port, key = ssh_server
+def test_push_and_pull_through_a_real_ssh_server(finished, tmp_path, sshd):
+    port, key = sshd
     address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/shelf"
     finished.dvc("remote", "add", "--default", "shelf", address)
     finished.commit("a remote")

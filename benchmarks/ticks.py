@@ -1,0 +1,83 @@
+"""A thousand accelerated ticks with kills in between: `python -m benchmarks.ticks 1000`, about three hours.
+
+Ticks overlap, and a third of them is killed at a moment that chance chooses (seeded). Afterwards every run has one
+record with an end, Prefect believes none under way, no two ever wrote at once, and what serves is whole.
+"""
+
+import importlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import requests
+
+from tasks import runs
+
+RUN = [sys.executable, "-m", "flows.retraining"]
+SEED, KILLED, AT_ONCE = 7, 1 / 3, 2
+LONGEST_S = 20.0  # a run that trains a moment; kills fall anywhere in it
+FINAL_S = 90.0  # after a kill, until every run has its final state
+
+
+def soak(project: Path, environment: dict[str, str], ticks: int) -> list[str]:
+    """Run the ticks; what was wrong afterwards, a line each."""
+    chance, under_way = random.Random(SEED), list[subprocess.Popen[bytes]]()  # noqa: S311  # not for secrets
+    for number in range(ticks):
+        (project / "incoming.txt").write_text(f"{0.9 + number / 100_000:.5f}")
+        under_way.append(subprocess.Popen(RUN, cwd=project, env=environment, stdout=subprocess.DEVNULL))
+        if chance.random() < KILLED:
+            time.sleep(chance.uniform(0, LONGEST_S))
+            under_way[-1].send_signal(signal.SIGKILL)
+        while len(under_way) >= AT_ONCE:
+            under_way.pop(0).wait()
+    for process in under_way:
+        process.wait()
+    until = time.monotonic() + FINAL_S
+    while True:  # what was killed last ends meanwhile, and the next run brings its record to an end
+        subprocess.run(RUN, cwd=project, env=environment, check=False, stdout=subprocess.DEVNULL)
+        found = wrong(project, environment["PREFECT_API_URL"])
+        if not found or time.monotonic() > until:
+            return found
+
+
+def wrong(project: Path, server: str) -> list[str]:
+    """What should not be after any number of ticks and kills."""
+    records, broken = runs.read_all(project)
+    found = [*broken, *(f"{record.id} has no end" for record in records if not record.ended)]
+    if len({record.flow_run for record in records}) < len(records):
+        found.append("a run has two records")
+    if (project / "clashes").exists():
+        found.append(f"two writers: {(project / 'clashes').read_text()}")
+    asked = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}}
+    recorded = {record.flow_run for record in records}
+    believed = requests.post(f"{server}/flow_runs/filter", json=asked, timeout=60).json()
+    found += [f"Prefect believes {run['id']} under way" for run in believed if run["id"] in recorded]
+    live = project / "exports/releases/live/bundle/model.txt"
+    return found if live.read_text().startswith("0.9") else [*found, "what serves is broken"]
+
+
+def main(ticks: int) -> int:
+    """Run them against the server that PREFECT_API_URL names; exit status 1 if anything was wrong."""
+    made = importlib.import_module("tests.nightly").made  # by name: what mypy checks does not import tests
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
+        project = made(Path(scratch) / "project", environment).root
+        start = time.monotonic()
+        found = soak(project, environment, ticks)
+        outcomes = [record.outcome for record in runs.read_all(project)[0]]
+    counted = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
+    print(
+        f"{ticks} ticks in {(time.monotonic() - start) / 60:.0f} min: {counted}.",
+        *(found or ["Nothing wrong."]),
+        sep="\n",
+    )
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
