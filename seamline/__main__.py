@@ -3,9 +3,9 @@
 import argparse
 import io
 import os
-import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from seamline import __version__, bench, bundle, check, classify, indexing, reading, similar, slots
 from seamline.classifier import Classifier
@@ -21,11 +21,14 @@ EXAMPLES = """examples:
   seamline update bundle --key seamline.pub        put a signed bundle into service
   seamline rollback                                and take it back
   seamline bench --picture shoe.jpg                how fast it answers here
+  seamline serve                                   answers over HTTP, on this machine
+  seamline kiosk                                   a page that classifies in the browser
 
 exit status: 0 done · 1 a picture could not be read, or the bundle must not be used · 2 the command line is wrong
-             130 interrupted
+             130 interrupted · 141 whoever read its output ended
 """
 
+READER_GONE = 141  # as a shell says of a program that SIGPIPE ended
 BENCH = """\
 Measures what you have in service, on one thread as it serves:
 
@@ -41,18 +44,24 @@ Medians, and what 95 % of the calls stayed within. Other programs at work make e
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `seamline … | head` ends quietly
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     chosen = _parser().parse_args(arguments)
     try:
-        return int(chosen.run(chosen))
+        return _said(int(chosen.run(chosen)))
+    except BrokenPipeError:  # `seamline … | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes as it ends
+        return READER_GONE
     except (OSError, ValueError) as error:
         print(reading.shown(str(error)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _said(status: int) -> int:
+    sys.stdout.flush()  # here, where a reader that is gone can still be met
+    return status
 
 
 def _classify(chosen: argparse.Namespace) -> int:
@@ -101,7 +110,22 @@ def _rollback(chosen: argparse.Namespace) -> int:
 def _bench(chosen: argparse.Namespace) -> int:
     """Of what is in service; it is no start that an update on trial counts."""
     serving = slots.read(chosen.slots).serving
-    return bench.run(chosen.model or (chosen.slots / serving if serving else bundle.own()), chosen)
+    return bench.run(chosen.model or (chosen.slots / serving if serving else bundle.own()), chosen, _key(chosen))
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    try:
+        from seamline.service import serve
+    except ModuleNotFoundError as error:
+        absent = str(error.name).partition(".")[0]
+        raise ValueError(f"{absent} is not installed: pip install 'seamline[server]'") from error
+    return serve.run(chosen)
+
+
+def _kiosk(chosen: argparse.Namespace) -> int:
+    from seamline import kiosk
+
+    return kiosk.run(chosen)
 
 
 def _classifier(chosen: argparse.Namespace) -> Classifier:
@@ -210,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     back.set_defaults(run=_rollback)
     speed = commands.add_parser(
         "bench",
-        parents=[place, served],
+        parents=[model],
         help="how fast it answers on this processor, how soon after a start, in how much memory",
         description=BENCH,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -221,7 +245,53 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each measurement (2)")
     speed.add_argument("--format", choices=bench.FORMATS, default="table", help="table or json")
     speed.set_defaults(run=_bench)
+    _add_serve(commands, [key, place, served])
+    _add_kiosk(commands, [key, place])
     return parser
+
+
+def _add_serve(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    web = commands.add_parser(
+        "serve",
+        parents=parents,
+        help="answer over HTTP",
+        description="Answer over HTTP until SIGTERM. A new bundle is taken without a break, within two seconds or at "
+        "once with SIGHUP. If SEAMLINE_TOKEN is set, requests must bring it. What it answers: its page /docs.",
+    )
+    web.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (127.0.0.1: this machine)")
+    web.add_argument("--port", type=int, default=8000, choices=range(65536), metavar="N", help="(8000); 0: a free one")
+    web.add_argument("--index", type=Path, metavar="FILE", help="that `seamline index` wrote: answers /v1/similar")
+    web.add_argument(
+        "--corrections", type=Path, metavar="FOLDER", help="keep pictures that were put right (none are kept)"
+    )
+    web.add_argument("--origin", action="append", default=[], metavar="URL", help="of a page that may ask; repeatable")
+    web.add_argument("--workers", type=_positive, default=_processors(), metavar="N", help="processes that answer")
+    web.add_argument("--queue", type=_positive, default=64, metavar="N", help="requests that may wait (64)")
+    web.add_argument(
+        "--drain", type=float, default=0.0, metavar="S", help="listen on as long after SIGTERM, no longer ready (0)"
+    )
+    web.set_defaults(run=_serve)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _add_kiosk(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    page = commands.add_parser("kiosk", parents=parents, help="the page that classifies in the browser")
+    page.add_argument("--bundle", type=Path, metavar="DIR", help="its folder (what is in service, or came along)")
+    page.add_argument(
+        "--page", type=Path, metavar="DIR", help="the page's folder (kiosk/ of a clone, after `make kiosk`)"
+    )
+    page.add_argument("--index", type=Path, metavar="FILE", help="of the float model: show what is like it, in stock")
+    page.add_argument("--stock", type=Path, metavar="DIR", help="the folder that was indexed: with its pictures")
+    page.add_argument("--service", metavar="URL", help="of `seamline serve`: where corrections go")
+    page.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST", help="to listen on (127.0.0.1: this machine alone)"
+    )
+    page.add_argument("--port", type=int, default=8080, metavar="N", help="likewise; 0: any that is free (8080)")
+    page.add_argument("--out", type=Path, metavar="DIR", help="write the page there for another web server, and end")
+    page.set_defaults(run=_kiosk)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,274 @@
+"""The service under load, beside the rival of thirty lines: `make bench-service`, some minutes → benchmarks/service.md.
+
+Both get the same pictures as forms and the same model (the float one: a rival would not choose; `--model BUNDLE` has
+ours choose), client and service on one machine, in turn at each rate, so that whatever else the machine does falls on
+both.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import io
+import itertools
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.load import Load, Measured
+from tasks import processor
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/service.md"
+RATES = (25, 50, 100, 150, 200, 300, 400, 600)
+LIMIT_MS, LIMIT_SHARE = 25.0, 0.99
+TRIES = 2  # of a rate that is missed: the machine may have had other work
+START_S = 120
+SLOW_CLIENTS = 1000
+TURNS = 20
+OVERLOAD = 5
+DARKEST = 20  # grey level of a garment in the examples
+BOUNDARY = "----seamline"
+
+
+class Contender(NamedTuple):
+    """A service that runs."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each rate")
+    parser.add_argument("--rates", type=int, nargs="+", default=RATES, help="requests a second")
+    parser.add_argument("--soak", type=float, default=0.0, help="seconds at 300 a second behind it: 600, 902")
+    parser.add_argument("--model", type=Path, help="a file for both, or a bundle: ours then has its own precision")
+    chosen = parser.parse_args()
+    model = chosen.model or next(path for path in _models() if path.is_file())
+    shots, photographs = [form(shot(seed)) for seed in range(8)], [form(shot(seed, plain=False)) for seed in range(8)]
+    with _ours(model) as ours, _rival(model / "model.onnx" if model.is_dir() else model) as rival:
+        rows = ladder([ours, rival], shots, chosen.rates, chosen.seconds)
+        lines = [*rows, *overload(ours, shots, chosen.seconds), *slow(ours, shots, chosen.seconds)]
+        lines += [
+            row(one.name, "photographs, 10/s", measure(one, photographs, 10, chosen.seconds)) for one in (ours, rival)
+        ]
+        if chosen.soak:
+            before = memory_mib(ours.process.pid)
+            lines.append(row(ours.name, f"300/s for {chosen.soak:.0f} s", measure(ours, shots, 300, chosen.soak)))
+            after = memory_mib(ours.process.pid)
+            lines.append(f"| {ours.name} | memory of service and workers | {before:.0f} → {after:.0f} MiB |||||")
+    text = page(lines, model)
+    RESULTS.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _models() -> Iterator[Path]:
+    yield ROOT / "exports/bundle/model.onnx"
+    yield ROOT / "seamline/reference/model.onnx"
+
+
+def ladder(contenders: list[Contender], requests: list[bytes], rates: tuple[int, ...], seconds: float) -> list[str]:
+    """Each at each rate, until it misses one TRIES times; the last line says how far it came."""
+    rows, held, climbing = [], dict.fromkeys(contenders, 0), list(contenders)
+    for one in contenders:
+        measure(one, requests, rates[0], 2)  # warms up
+    for rate in rates:
+        for one in tuple(climbing):
+            for _ in range(TRIES):
+                measured = measure(one, requests, rate, seconds)
+                rows.append(row(one.name, f"product shots, {rate}/s", measured))
+                if measured.percentile(LIMIT_SHARE) <= LIMIT_MS and not measured.refused:
+                    held[one] = rate
+                    break
+            else:
+                climbing.remove(one)
+    return rows + [f"| {one.name} | most with p99 ≤ {LIMIT_MS:.0f} ms | {held[one]}/s |||||" for one in contenders]
+
+
+def overload(one: Contender, requests: list[bytes], seconds: float) -> list[str]:
+    """What it answers in the best of times, and at five times that."""
+    capacity = max(measure(one, requests, rate, seconds / 2).per_second for rate in (300, 500, 800))
+    pressed = measure(one, requests, OVERLOAD * capacity, seconds)
+    kept = f"{pressed.per_second / capacity:.0%} of {capacity:.0f}/s"
+    return [row(one.name, f"{OVERLOAD} × its capacity: {kept}", pressed)]
+
+
+def slow(one: Contender, requests: list[bytes], seconds: float) -> list[str]:
+    """The same rate without and with a thousand clients that send a byte a second."""
+    rate = 50
+    without = measure(one, requests, rate, seconds)
+    with slow_clients(one.port, SLOW_CLIENTS) as clients:
+        beside = measure(one, requests, rate, min(seconds, 5.0))  # they are ended after eight, connecting counts
+        waiting = sum(not answered(client) for client in clients)
+    return [
+        row(one.name, f"{rate}/s", without),
+        row(one.name, f"{rate}/s, {waiting:,} slow clients beside", beside),
+    ]
+
+
+@contextmanager
+def slow_clients(port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Clients whose request is well begun, and of whose body a byte comes each second."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most), most))
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\n"
+    ended = threading.Event()
+
+    def trickle(clients: list[socket.socket]) -> None:
+        for turn in itertools.cycle(range(TURNS)):  # a few at a time, so that they come all through the second
+            if ended.wait(1 / TURNS):
+                return
+            for client in clients[turn::TURNS]:
+                with contextlib.suppress(OSError):  # it was hung up
+                    client.send(b"x")
+
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(count)]
+        for client in clients:
+            client.sendall(head)
+        sender = threading.Thread(target=trickle, args=(clients,))
+        sender.start()
+        try:
+            yield clients
+        finally:
+            ended.set()
+            sender.join()
+
+
+def answered(client: socket.socket) -> bool:
+    """Whether anything came back, or it was hung up."""
+    try:
+        client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def measure(one: Contender, requests: list[bytes], rate: float, seconds: float) -> Measured:
+    """In a loop of its own."""
+
+    async def run() -> Measured:
+        return await Load(one.port, requests).run(rate, seconds)
+
+    return asyncio.run(run())
+
+
+def row(name: str, what: str, measured: Measured) -> str:
+    """Of the table."""
+    p50, p99, worst = (measured.percentile(share) for share in (0.5, LIMIT_SHARE, 1.0))
+    statuses = ", ".join(f"{status or 'none'}: {count:,}" for status, count in sorted(measured.statuses.items()))
+    line = f"| {name} | {what} | {measured.per_second:.0f}/s | {p50:.1f} | {p99:.1f} | {worst:.0f} | {statuses} |"
+    print(line, file=sys.stderr, flush=True)
+    return line
+
+
+def shot(seed: int, *, plain: bool = True, side: int = 400) -> bytes:
+    """A JPEG of one of the examples: on white, as shops have them, or on ground of many colours."""
+    generator = np.random.default_rng(seed)
+    names = sorted((ROOT / "examples").glob("*.png"))
+    garment = Image.open(names[seed % len(names)]).convert("L").resize((side * 2 // 3,) * 2, Image.Resampling.BICUBIC)
+    colours = generator.integers(80, 140, (side // 8, side // 8, 3), dtype=np.uint8)
+    ground = Image.new("RGB", (side, side), "white") if plain else Image.fromarray(colours).resize((side, side))
+    ground.paste(
+        garment.point(lambda grey: 255 - grey).convert("RGB"),
+        (side // 6,) * 2,
+        garment.point(lambda grey: 255 * (grey > DARKEST)),
+    )
+    out = io.BytesIO()
+    ground.save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def form(picture: bytes) -> bytes:
+    """A request with a picture in the form that both take."""
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="picture"; filename="a.jpg"\r\n\r\n'.encode()
+    body = part + picture + f"\r\n--{BOUNDARY}--\r\n".encode()
+    head = (
+        "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@contextmanager
+def _ours(model: Path) -> Iterator[Contender]:
+    with _started("seamline serve", ["-m", "seamline", "serve", "--model", str(model), "--port"]) as one:
+        with urllib.request.urlopen(f"http://127.0.0.1:{one.port}/metrics", timeout=START_S) as answer:
+            precision = re.findall(r'precision="(\w+)"', answer.read().decode())[0]
+        yield one._replace(name=f"{one.name}, {precision}")
+
+
+@contextmanager
+def _rival(model: Path) -> Iterator[Contender]:
+    with _started("FastAPI, float32", ["-m", "benchmarks.rival_service", str(model)]) as one:
+        yield one
+
+
+@contextmanager
+def _started(name: str, arguments: list[str]) -> Iterator[Contender]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, *arguments, str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait(port, process)
+            yield Contender(name, port, process)
+        finally:
+            process.terminate()
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until it answers."""
+    ends = time.monotonic() + START_S
+    while time.monotonic() < ends and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if connection.recv(1):
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"Expected a service on port {port} within {START_S} s. Received none.")
+
+
+def memory_mib(number: int) -> float:
+    """Of a process and those that it has started."""
+    children = Path(f"/proc/{number}/task/{number}/children").read_text(encoding="ascii").split()
+    sizes = [Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1] for one in (number, *children)]
+    return sum(map(int, sizes)) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+def page(rows: list[str], model: Path) -> str:
+    """The results as Markdown, with machine, date and commit."""
+    shown = ["git", "rev-parse", "--short=10", "HEAD"]
+    commit = subprocess.run(shown, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    heading = (
+        f"`make bench-service` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, "
+        f"{os.cpu_count()} cores with the client on them, Python {sys.version.partition(' ')[0]}; "
+        f"{os.getloadavg()[2]:.1f} processes were running.\n"
+        "Arrivals at random, latency in ms from the moment at which a request was due. JPEG of 400 × 400 as a form.\n"
+        f"The model is `{os.path.relpath(model, ROOT)}`, in the precision that each row names.\n"
+    )
+    table = ["| service | load | answered | p50 | p99 | worst | statuses |", "|---|---|---:|---:|---:|---:|---|"]
+    return "\n".join(["# The service\n", heading, *table, *rows, ""])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The service's own description is true: schemathesis asks a running service whatever it allows, and what it does not."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.specs.openapi import checks as openapi
+
+from seamline import __main__ as command
+from seamline.service import description
+from tests.conftest import KINDS, ROOT
+from tests.serving import running
+
+load_all_checks()
+CHECKS = [
+    openapi.status_code_conformance,
+    openapi.content_type_conformance,
+    openapi.response_schema_conformance,
+    openapi.response_headers_conformance,
+    not_a_server_error,
+]
+OPERATIONS = [
+    (path, method)
+    for path, methods in description.described(KINDS, corrections=True)["paths"].items()
+    for method in methods
+]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    with running("--model", ROOT / "seamline/reference", "--corrections", tmp_path_factory.mktemp("kept")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def schema(service):
+    return schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "not allowed"])
+@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=[f"{method} {path}" for path, method in OPERATIONS])
+def test_service_answers_as_it_says_it_does(schema, path, method, mode):
+    asked = []
+
+    @settings(max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(schema[path][method].as_strategy(generation_mode=mode))
+    def ask(case):
+        asked.append(case.call_and_validate(checks=CHECKS, timeout=60).status_code)
+
+    try:
+        ask()
+    except Unsatisfiable:
+        assert mode == GenerationMode.NEGATIVE, "nothing that the description allows could be made"
+
+    assert asked or mode == GenerationMode.NEGATIVE
+
+
+def test_page_shows_every_path_without_a_script_or_the_network(service):
+    page = service.get("/docs")
+
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self';")
+    assert [path for path, _ in OPERATIONS if path not in page.text] == []
+    assert re.findall(r"<script|style=|https?://(?!127\.0\.0\.1)", page.text) == []
+    assert "<code>kind, probability, unknown, probabilities, version, model</code>" in page.text
+    assert service.get("/docs.css").headers["Content-Type"].startswith("text/css")
+    assert service.get("/").url == f"{service.url}/docs"
+
+
+def test_description_names_what_is_served(service):
+    told = service.get("/openapi.json").json()
+
+    assert "Ankle boot" in told["components"]["schemas"]["Classified"]["properties"]["kind"]["enum"]
+    assert "/v1/corrections" in told["paths"]
+    assert "/v1/corrections" not in description.described(KINDS, corrections=False)["paths"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
+def test_unit_is_as_systemd_wants_it(tmp_path):
+    unit = (ROOT / "docs/service/seamline.service").read_text(encoding="utf-8")
+    (tmp_path / "seamline.service").write_text(unit.replace("/opt/seamline/bin/seamline", sys.executable))
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "seamline.service")], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", ["docs/service/seamline.service", "docs/service/Containerfile"])
+def test_commands_in_the_guides_files_are_ones_that_the_service_takes(path):
+    text = (ROOT / path).read_text(encoding="utf-8").replace('", "', " ")
+    words = re.search(r"seamline (serve [^\"\n\]]*)", text)[1].split()
+
+    chosen = command._parser().parse_args(words)
+
+    assert chosen.drain == 2
