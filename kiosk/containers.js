@@ -1,0 +1,58 @@
+// What a picture file is, and how large, from its first bytes: a file of a few bytes may unfold to gigabytes, so its
+// size is looked at before the browser decodes a pixel.
+
+import { Refusal } from "./refusal.js";
+
+export const LARGEST_BYTES = 32 * 2 ** 20;
+export const LARGEST_PIXELS = 80 * 10 ** 6;
+const READERS = { jpeg, png, gif, webp };
+
+/** Refuses what is no JPEG, PNG, WebP or GIF, or too large a one. */
+export function inspect(content) {
+  if (content.length > LARGEST_BYTES) throw new Refusal("picture-large", `${Math.ceil(content.length / 2 ** 20)} MB`);
+  const read = READERS[kindOf(content)];
+  if (!read) throw new Refusal("picture-other");
+  const size = read(new DataView(content.buffer, content.byteOffset, content.length));
+  if (!size || !size[0] || !size[1]) throw new Refusal("picture-broken");
+  if (size[0] * size[1] > LARGEST_PIXELS) throw new Refusal("picture-large", `${size[0]} × ${size[1]}`);
+  return { width: size[0], height: size[1] };
+}
+
+function kindOf(content) {
+  const starts = (text, at = 0) => [...text].every((character, k) => content[at + k] === character.charCodeAt(0));
+  if (starts("\xff\xd8\xff")) return "jpeg";
+  if (starts("\x89PNG\r\n\x1a\n")) return "png";
+  if (starts("GIF8")) return "gif";
+  return starts("RIFF") && starts("WEBP", 8) ? "webp" : undefined;
+}
+
+function png(view) {
+  return view.byteLength >= 24 ? [view.getUint32(16), view.getUint32(20)] : undefined;
+}
+
+function gif(view) {
+  return view.byteLength >= 10 ? [view.getUint16(6, true), view.getUint16(8, true)] : undefined;
+}
+
+function webp(view) {
+  if (view.byteLength < 30) return undefined;
+  const layout = String.fromCharCode(...[12, 13, 14, 15].map((at) => view.getUint8(at)));
+  const three = (at) => view.getUint16(at, true) + (view.getUint8(at + 2) << 16);
+  if (layout === "VP8X") return [three(24) + 1, three(27) + 1];
+  if (layout === "VP8 ") return [view.getUint16(26, true) & 0x3fff, view.getUint16(28, true) & 0x3fff];
+  if (layout !== "VP8L") return undefined;
+  const bits = view.getUint32(21, true);
+  return [(bits & 0x3fff) + 1, ((bits >>> 14) & 0x3fff) + 1];
+}
+
+/** The first frame header: every marker from C0 to CF, except tables. */
+function jpeg(view) {
+  for (let at = 2; at + 9 < view.byteLength; ) {
+    if (view.getUint8(at) !== 0xff) return undefined;
+    const kind = view.getUint8(at + 1);
+    if (kind === 0xff) at += 1;
+    else if (kind >= 0xc0 && kind <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(kind)) return [view.getUint16(at + 7), view.getUint16(at + 5)];
+    else at += 2 + (kind === 1 || (kind >= 0xd0 && kind <= 0xd8) ? 0 : view.getUint16(at + 2));
+  }
+  return undefined;
+}

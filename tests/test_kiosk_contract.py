@@ -1,0 +1,146 @@
+"""Pictures prepared in JavaScript are those that Python prepares: X4 and B7 of docs/faults.md."""
+
+import base64
+import json
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+
+from seamline import Classifier
+from tests import golden
+from tests.browsing import needs_chromium, needs_node, serving
+from tests.conftest import ROOT
+
+pytest_plugins = ["tests.browsing"]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """tests/golden.py's, with what Python says of them."""
+    folder = tmp_path_factory.mktemp("golden")
+    golden.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(cases):
+    return json.loads((cases / "cases.json").read_text(encoding="utf-8"))
+
+
+def compared(kiosk, cases):
+    command = ["node", str(ROOT / "tests/contract.mjs"), str(kiosk), str(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_golden_cases_are_many_and_of_every_sort(told):
+    kinds = [case["kind"] for case in told["pictures"]]
+
+    assert (told["images"], len(set(told["labels"]))) == (1000, 10)
+    assert (kinds.count("plain"), kinds.count("photograph")) == (110, 60)
+    assert {case["views"] for case in told["pictures"]} == {0, 1, 6}
+
+
+@needs_node
+def test_page_prepares_every_picture_as_python_does(cases):
+    found = compared(ROOT / "kiosk", cases)
+
+    assert [case for case in found if case["views"] != case["expected"]] == []
+    assert [case for case in found if case["kind"] == "plain" and case["most"] > 0] == []
+    # Its mixtures are counted in float64, Python's in float32: see kiosk/foreground.js.
+    apart = [case["name"] for case in found if case["most"] > 1]
+    assert len(apart) <= 3, apart
+
+
+CONTRACT = """
+import { readFileSync } from "node:fs";
+const { contract } = await import(process.argv[1]);
+try {
+  console.log(JSON.stringify(contract(new Uint8Array(readFileSync(process.argv[2])))));
+} catch (error) {
+  console.log(JSON.stringify(error.state ?? error.constructor.name));
+}
+"""
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("odds", "usable"),
+    [
+        ('{"kind 7": 3, "kind 2": 0.5}', True),
+        ('{"kind 99": 1}', False),
+        ('{"kind 1": 0}', False),
+        ("[1]", False),
+        ("null", False),
+        ("[", False),
+        ('{"kind 1": "3"}', False),
+    ],
+    ids=["odds", "no class", "zero", "list", "nothing", "torn", "text"],
+)
+def test_page_weighs_photographs_as_the_model_says_and_python_does(model_file, tmp_path, odds, usable):
+    model = onnx.load(model_file)
+    model.metadata_props.add(key="photograph_odds", value=odds)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    command = [
+        "node",
+        "--input-type=module",
+        "-e",
+        CONTRACT,
+        (ROOT / "kiosk/onnx.js").as_uri(),
+        str(tmp_path / "model.onnx"),
+    ]
+
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert isinstance(said, dict) == usable
+    if usable:
+        assert said["odds"] == Classifier(tmp_path / "model.onnx").photograph_odds.tolist()
+
+
+@needs_node
+def test_another_preprocessing_is_noticed(cases, tmp_path):
+    """One level of tolerance changed in a copy of the page: the golden cases tell."""
+    for path in (ROOT / "kiosk").glob("*.js"):
+        (tmp_path / path.name).write_text(path.read_text().replace("TRIM_TOLERANCE = 16", "TRIM_TOLERANCE = 40"))
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+
+    assert any(case["most"] > 1 for case in compared(tmp_path, cases))
+
+
+RUN = """async (packed) => {
+  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
+  const images = Array.from({ length: bytes.length / 784 }, (_, k) => bytes.slice(784 * k, 784 * (k + 1)));
+  return Array.from(await seamline.thinker.run(images));
+}"""
+ANSWER = """async (packed) => {
+  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
+  const { order, unknown, seen, views } = await seamline.thinker.answer(new Blob([bytes]));
+  return { name: unknown ? "unknown" : order[0].name, seen: Array.from(seen), views };
+}"""
+
+
+@needs_chromium
+def test_chromium_answers_a_thousand_golden_images_and_the_pictures_as_python_does(cases, told, whole_page, visit):
+    images = golden.images()
+    with serving("--page", whole_page, "--bundle", golden.REFERENCE, "--port", 0) as (address, _):
+        page = visit(address, service_workers="block")
+        found = np.array(page.evaluate(RUN, base64.b64encode(images.tobytes()).decode())).reshape(1000, 10)
+        seen = {}
+        some = [case for case in told["pictures"] if case["views"]][::5]
+        for case in some:
+            content = (cases / "pictures" / f"{case['name']}.png").read_bytes()
+            seen[case["name"]] = page.evaluate(ANSWER, base64.b64encode(content).decode())
+
+    assert (found.argmax(1) == told["labels"]).all()
+    assert np.abs(found - told["probabilities"]).max() <= 0.001
+    blob = (cases / "cases.bin").read_bytes()
+    for case in some:
+        start = case["at"] + 4 * case["width"] * case["height"]
+        expected = np.frombuffer(blob, np.uint8, 784, start)
+        one = seen[case["name"]]
+        assert (one["name"], one["views"]) == (case["answer"], case["views"]), case["name"]
+        assert np.abs(np.array(one["seen"]) - expected).max() <= 1, case["name"]
