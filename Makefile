@@ -1,4 +1,4 @@
-# install · run · test · check · compare · folds · tune · wheel · reference · bench · photographs · bench-training · bench-runtime · lock: short, and the same commands that .ci/run calls.
+# install · run · schedule · test · check · compare · folds · tune · wheel · reference · kiosk · bench · photographs · bench-training · bench-runtime · bench-service · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check compare folds tune wheel reference bench photographs bench-training bench-runtime lock clean
+.PHONY: help install run schedule test check compare folds tune wheel reference kiosk bench photographs bench-training bench-runtime bench-service lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -19,6 +19,9 @@ install: $(VENV)/.installed ## the environment alone, in .venv
 
 run: $(VENV)/.installed ## nothing → checked, exported model and report; unchanged stages are skipped
 	@python -m flows.training
+
+schedule: $(VENV)/.installed ## retrain each night: server, pool, worker and deployments on this machine, until Ctrl-C (docs/scheduling.md)
+	@exec python -m flows.schedule
 
 test: $(VENV)/.installed check ## lint, types and all tests
 	@python -m pytest
@@ -50,6 +53,16 @@ reference: $(VENV)/.installed ## keep the exported bundle in git, for clones tha
 	@python -m seamline verify exports/bundle
 	@rm -rf seamline/reference && cp -r exports/bundle seamline/reference
 
+kiosk: kiosk/vendor/ort-wasm-simd-threaded.wasm ## what the page needs beside its own files: onnxruntime-web (npm), samples; then: seamline kiosk
+
+kiosk/vendor/ort-wasm-simd-threaded.wasm: kiosk/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is not installed. Debian: apt-get install npm"; exit 1; }
+	@cd kiosk && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@mkdir -p kiosk/samples kiosk/vendor && cp examples/*.png kiosk/samples/
+	@cp kiosk/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs kiosk/vendor/
+	@cp kiosk/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm $@.part && mv $@.part $@
+	@rm -rf kiosk/node_modules
+
 bench: $(VENV)/.installed ## measure what the README claims → benchmarks/results.md
 	@python -m benchmarks.pipeline
 
@@ -67,6 +80,9 @@ bench-runtime: wheel ## time what ships: latency beside other runtimes, start, m
 		onnxruntime==1.31.1 openvino==2026.4.1 ai-edge-litert==2.3.0 numpy==2.4.6; } \
 		|| { rm -rf .venv-runtimes; echo "OpenVINO and LiteRT could not be installed: they are left out."; }
 	@python -m benchmarks.runtime $(MODELS)
+
+bench-service: $(VENV)/.installed ## the service under load beside a plain one → benchmarks/service.md (SECONDS_EACH=10 for each rate; SOAK=600)
+	@python -m benchmarks.service --seconds $(or $(SECONDS_EACH),10) --soak $(or $(SOAK),0)
 
 lock: $(VENV)/.installed ## pin every dependency again, with hashes and without addresses
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

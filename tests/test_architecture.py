@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks import __main__ as command
 from tasks import params
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,7 @@ CHECK_ONLY = {"tasks/__init__.py", "tasks/__main__.py", "tasks/params.py", "task
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = list(DVC["stages"])
 RECIPE = "recipes/${train.recipe}.yaml"
+FROM_OUTSIDE = {"data/incoming"}  # what people and kiosks put there
 NOT_RESULTS = {"data/timings", "data/checkpoints"}  # what DVC neither keeps nor compares
 
 
@@ -87,7 +89,8 @@ def test_who_may_import_whom(package, may_import):
 
 
 def test_what_ships_needs_numpy_onnxruntime_for_pictures_pillow_and_beyond_100_000_faiss():
-    third_party = {name for path in sources("seamline") for name in packages(path)} - set(sys.stdlib_module_names)
+    paths = [path for path in sources("seamline") if path.parent.name != "service"]
+    third_party = {name for path in paths for name in packages(path)} - set(sys.stdlib_module_names)
 
     assert third_party == {"seamline", "numpy", "onnxruntime", "PIL", "faiss"}
     assert [path.name for path in sources("seamline") if "PIL" in packages(path)] == [
@@ -98,14 +101,48 @@ def test_what_ships_needs_numpy_onnxruntime_for_pictures_pillow_and_beyond_100_0
     assert [path.name for path in sources("seamline") if "faiss" in packages(path)] == ["lists.py"]
 
 
+def test_only_the_service_needs_the_extra_server_and_only_its_command_imports_it():
+    service = [path for path in sources("seamline") if path.parent.name == "service"]
+    third_party = {name for path in service for name in packages(path)} - set(sys.stdlib_module_names)
+    from_outside = [path for path in sources("seamline") if path not in service]
+
+    assert third_party == {"seamline", "numpy", "starlette", "uvicorn", "python_multipart", "prometheus_client"}
+    assert [path.name for path in from_outside if any("seamline.service" in name for name in imported(path))] == [
+        "__main__.py"
+    ]
+
+
+def test_seamline_starts_without_the_service():
+    code = (
+        "import sys; from seamline.__main__ import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: print(*{'starlette', 'uvicorn', 'prometheus_client', 'asyncio'} & set(sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert said.splitlines()[1:] == [""]
+
+
 def test_a_stage_has_one_word():
     assert params.STAGES == STAGES
-    assert list(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))) == [*STAGES, "experiments"]
+    assert list(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))) == [
+        *STAGES,
+        "experiments",
+        "challenge",
+        "release",
+    ]
     assert [stage for stage in STAGES if not (ROOT / "tasks" / f"{stage}.py").is_file()] == []
     assert [stage for stage in STAGES if not (ROOT / "tests" / f"test_{stage}.py").is_file()] == []
     assert [DVC["stages"][stage]["params"][0] for stage in STAGES] == STAGES
     assert [DVC["stages"][stage]["params"][1:] for stage in STAGES if stage != "train"] == [[]] * (len(STAGES) - 1)
     assert DVC["stages"]["train"]["params"][1:] == [{RECIPE: None}]
+
+
+@pytest.mark.parametrize("command", command.PUBLISHING)
+def test_what_publishes_is_no_stage_but_has_its_own_word(command):
+    assert command not in STAGES
+    assert (ROOT / "tasks" / f"{command}.py").is_file()
+    assert (ROOT / "tests" / f"test_{command}.py").is_file()
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -131,7 +168,7 @@ def test_every_path_of_a_command_is_read_or_written(stage):
 
 
 def test_dvc_yaml_reads_from_top_to_bottom():
-    there = set()
+    there = set(FROM_OUTSIDE)
     for stage in STAGES:
         data = [dep for dep in DVC["stages"][stage].get("deps", []) if dep.startswith(("data/", "exports/"))]
         assert [dep for dep in data if not any(dep == out or dep.startswith(f"{out}/") for out in there)] == []
@@ -144,7 +181,14 @@ def test_dvc_yaml_reads_from_top_to_bottom():
         pytest.param("gate", {"tensorflow", "keras", "prefect", "great_expectations", "pandas"}, id="gate"),
         pytest.param("ingest", {"tensorflow", "keras", "prefect", "great_expectations", "pandas"}, id="ingest"),
         pytest.param("normalise", {"tensorflow", "keras", "prefect", "great_expectations", "pandas"}, id="normalise"),
+        pytest.param("admit", {"tensorflow", "keras", "prefect", "great_expectations"}, id="admit"),
         pytest.param("validate", {"tensorflow", "keras", "prefect"}, id="validate"),
+        pytest.param(
+            "challenge", {"tensorflow", "keras", "prefect", "great_expectations", "pandas", "dvc"}, id="challenge"
+        ),
+        pytest.param(
+            "release", {"tensorflow", "keras", "prefect", "great_expectations", "pandas", "dvc"}, id="release"
+        ),
         pytest.param("report", {"tensorflow", "keras", "prefect", "great_expectations", "onnxruntime"}, id="report"),
     ],
 )

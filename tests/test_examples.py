@@ -15,13 +15,11 @@ from seamline import bundle, check
 from seamline.classifier import Classifier
 from tasks import folders
 from tasks.bundle import manifest_of
+from tests.browsing import needs_node
 from tests.conftest import KINDS, ROOT
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 ORT_WEB = "onnxruntime-web@1.30.0"
-needs_node = pytest.mark.skipif(
-    not shutil.which("node"), reason="Node.js is not installed. Debian: apt-get install nodejs"
-)
 needs_npm = pytest.mark.skipif(
     not shutil.which("npm"), reason="npm is not installed: onnxruntime-web cannot be fetched"
 )
