@@ -94,7 +94,7 @@ def train(chosen: argparse.Namespace, more: Split, seed: int, folder: Path) -> A
     recipe = recipes.load(ROOT / "recipes/swift.yaml")
     recipe = recipe.model_copy(update={"epochs": chosen.epochs, "size": {"width": chosen.width, "blocks": 1}})
     fitting.set_up("auto", seed)
-    model = trained.build(recipe.model, recipe.size, *pixels)
+    model = trained.build(recipe.model, recipe.size, *pixels, seed)
     key = f"{len(more.labels)}"
     seconds = fitting.fit(model, both, validation, recipe, seed, folder / "checkpoints" / key, key).seconds
     right = [

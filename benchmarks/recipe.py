@@ -21,7 +21,7 @@ def main(name: str, normalised: Path, goal: float) -> None:
     train, validation = splits.read(normalised, "train"), splits.read(normalised, "validation")
     fitting.set_up("auto", 7)
     clock = Clock(goal, len(train.labels))
-    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
+    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"], seed=7)
 
     def after_epoch(row: dict[str, Any]) -> None:
         if clock.epoch(row["validation_accuracy"]):

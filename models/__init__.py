@@ -17,13 +17,14 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 }
 
 
-def build(name: str, mean: float, deviation: float, **size: float | list[int]) -> keras.Model:
+def build(name: str, mean: float, deviation: float, seed: int = 0, **size: float | list[int]) -> keras.Model:
     """A model with fresh weights.
 
     Args:
         name: of the architecture, a key of `MODELS`.
         mean: of the training pixels, scaled to 0 … 1.
         deviation: likewise, > 0.
+        seed: of the weights and of the dropout.
         size: the numbers that this architecture takes.
 
     Raises:
@@ -31,4 +32,4 @@ def build(name: str, mean: float, deviation: float, **size: float | list[int]) -
         TypeError: it does not take these numbers, or needs others.
         ValueError: it cannot be built with them.
     """
-    return MODELS[name](1 / 255 / deviation, -mean / deviation, **size)
+    return MODELS[name](1 / 255 / deviation, -mean / deviation, seed=seed, **size)

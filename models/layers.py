@@ -1,9 +1,20 @@
 """Layers that the nets share, and one that Keras does not have."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
+
+
+def seeds(seed: int) -> Iterator[int]:
+    """A seed for each initialiser and each dropout of a net.
+
+    Without one of their own Keras takes theirs from the module `random`, which any thread of the process may be drawing
+    from, so that the same seed would not always give the same weights.
+    """
+    return map(int, np.random.SeedSequence(seed).generate_state(1000))
 
 
 def scaled(image: keras.KerasTensor, scale: float, offset: float) -> keras.KerasTensor:
@@ -22,13 +33,16 @@ class StandardisedConv(keras.layers.Layer):
     Input: (n, height, width, channels). Output: (n, ⌈height / stride⌉, ⌈width / stride⌉, filters).
     """
 
-    def __init__(self, filters: int, size: int = 3, stride: int = 1, gain: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self, filters: int, size: int = 3, stride: int = 1, gain: float = 1.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.filters, self.size, self.stride, self.initial_gain = filters, size, stride, gain
+        self.filters, self.size, self.stride, self.initial_gain, self.seed = filters, size, stride, gain, seed
 
     def build(self, input_shape: tuple[int, ...]) -> None:
         shape = (self.size * self.size * input_shape[-1], self.filters)  # a matrix: Keras's Muon takes nothing else
-        self.kernel = self.add_weight(shape=shape, initializer="lecun_normal", name="kernel")
+        drawn = keras.initializers.LecunNormal(self.seed)
+        self.kernel = self.add_weight(shape=shape, initializer=drawn, name="kernel")
         initial = keras.initializers.Constant(self.initial_gain)
         self.gain = self.add_weight(shape=(self.filters,), initializer=initial, name="gain")
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias")
@@ -48,4 +62,4 @@ class StandardisedConv(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         own = {"filters": self.filters, "size": self.size, "stride": self.stride, "gain": self.initial_gain}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "seed": self.seed}

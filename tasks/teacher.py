@@ -39,7 +39,7 @@ def lessons(
     if student.teacher is None:
         return None
     recipe = student.teacher.recipe
-    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
+    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"], seed)
     key = fitting.key_of(
         [recipes.described(recipe), stats, seed, model.dtype_policy.name, digest(train.images.tobytes())]
     )

@@ -32,7 +32,7 @@ def run(
     train, validation = splits.read(normalised, "train"), splits.read(normalised, "validation")
     precision = fitting.set_up(params.precision, params.seed)
     lessons = teacher.lessons(recipe, train, validation, stats, params.seed, checkpoints / "teacher")
-    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
+    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"], params.seed)
     provenance = {
         "recipe": recipe_file.stem,
         "model": recipe.model,

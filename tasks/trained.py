@@ -20,7 +20,7 @@ WEIGHTS, DESCRIPTION = "model.weights.h5", "model.json"
 BATCH = 500  # images at a time
 
 
-def build(name: str, size: dict[str, Any], mean: float, deviation: float) -> keras.Model:
+def build(name: str, size: dict[str, Any], mean: float, deviation: float, seed: int = 0) -> keras.Model:
     """A model of the zoo with fresh weights.
 
     Raises:
@@ -31,7 +31,7 @@ def build(name: str, size: dict[str, Any], mean: float, deviation: float) -> ker
         raise ParameterError(f"There is no model {name!r} (did you mean {' or '.join(near)}?).")
     keras.utils.clear_session()  # layers are numbered through a process, and their names go into the files
     try:
-        return models.build(name, mean, deviation, **size)
+        return models.build(name, mean, deviation, seed, **size)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"The model {name} does not build with {size}: {' '.join(str(error).split())}") from error
 

@@ -48,7 +48,7 @@ def _run(folder: Path, trial: Trial) -> dict[str, Any]:
     fitted, held_out = _halves(trial, normalised)
     precision = fitting.set_up(trial.precision, trial.seed)
     lessons = teacher.lessons(recipe, fitted, held_out, stats, trial.seed, normalised.parent / TEACHERS)
-    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
+    model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"], trial.seed)
     watch = studies.watcher(trial.study, trial.seed, recipe.epochs)
     begun = {"key": key, "name": trial.name, "precision": precision}
     try:
