@@ -48,6 +48,7 @@ def run(
     }
     key = fitting.key_of(provenance)
     history = fitting.fit(model, train, validation, recipe, params.seed, checkpoints, key, lessons).history
+    model = trained.exact(model, recipe.model, recipe.size, stats["mean"], stats["deviation"])
     some = Split(validation.images[:CALIBRATED_ON], validation.labels[:CALIBRATED_ON])
     heat = calibration.temperature(trained.logits(model, some.images), some.labels)
     calibration.cool(model, heat)

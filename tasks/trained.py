@@ -29,11 +29,21 @@ def build(name: str, size: dict[str, Any], mean: float, deviation: float, seed: 
     if name not in models.MODELS:
         near = difflib.get_close_matches(name, models.MODELS, n=1) or list(models.MODELS)
         raise ParameterError(f"There is no model {name!r} (did you mean {' or '.join(near)}?).")
+    precision = keras.config.dtype_policy()
     keras.utils.clear_session()  # layers are numbered through a process, and their names go into the files
+    keras.config.set_dtype_policy(precision)  # which is cleared, too
     try:
         return models.build(name, mean, deviation, seed, **size)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"The model {name} does not build with {size}: {' '.join(str(error).split())}") from error
+
+
+def exact(model: keras.Model, name: str, size: dict[str, Any], mean: float, deviation: float) -> keras.Model:
+    """The same model in float32, which is what is measured, saved and exported, whatever it was trained in."""
+    keras.config.set_dtype_policy("float32")
+    twin = build(name, size, mean, deviation)
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def save(model: keras.Model, folder: Path, provenance: dict[str, Any]) -> str:

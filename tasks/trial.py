@@ -19,7 +19,6 @@ from tasks import checkpoint, export, fitting, folds, params, recipes, splits, s
 from tasks.arrays import CLASSES, SIDE, Split
 from tasks.experiment import HISTORY, MODEL, RESULT, TRIAL, Trial
 from tasks.files import lock, read_json, write_bytes, write_json, write_text
-from tasks.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +58,7 @@ def _run(folder: Path, trial: Trial) -> dict[str, Any]:
         checkpoint.clear(folder / "checkpoints")
         logger.info("trial: ended after %d epochs, worse than most", pruned.epochs)
         return result
+    model = trained.exact(model, recipe.model, recipe.size, stats["mean"], stats["deviation"])
     result = {
         **begun,
         "parameters": model.count_params(),
@@ -67,7 +67,7 @@ def _run(folder: Path, trial: Trial) -> dict[str, Any]:
         "train": fitting.measure(model, fitted),
         "held_out": fitting.measure(model, held_out),
         "test": fitting.measure(model, splits.read(normalised, "test")) if trial.test else None,
-        **exported(model, recipe, stats, folder / MODEL),
+        **exported(model, folder / MODEL),
     }
     write_text(folder / HISTORY, fitting.as_csv(done.history))
     write_json(folder / RESULT, result)
@@ -90,12 +90,9 @@ def multiply_adds(model: keras.Model) -> int:
     )
 
 
-def exported(model: keras.Model, recipe: Recipe, stats: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Write the model as ONNX, in float32; its size and latency."""
-    keras.config.set_dtype_policy("float32")
-    twin = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"])
-    twin.set_weights(model.get_weights())
-    content = export.convert(twin, {"classes": json.dumps(CLASSES)})
+def exported(model: keras.Model, file: Path) -> dict[str, Any]:
+    """Write the model as ONNX; its size and latency."""
+    content = export.convert(model, {"classes": json.dumps(CLASSES)})
     write_bytes(file, content)
     image = np.zeros((1, SIDE, SIDE), np.uint8)
     return {"onnx_bytes": len(content), "latency_us": export.latency_us(seamline.Classifier(file), image)}

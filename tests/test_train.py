@@ -1,10 +1,12 @@
 import csv
 import json
 
+import keras
 import numpy as np
 import pytest
 import yaml
 
+from models.layers import StandardisedConv
 from tasks import calibration, fitting, splits, train, trained
 from tasks.arrays import Split
 from tasks.errors import ParameterError, TrainingError
@@ -45,6 +47,19 @@ def test_train_writes_model_history_and_summary(run):
     assert "| 2 |" in (folder / "train.md").read_text()
     assert sorted(path.name for path in (folder / "model").iterdir()) == ["model.json", "model.weights.h5"]
     assert list((folder / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_model_computes_in_the_precision_that_is_set_up(precision):
+    fitting.set_up(precision, seed=7)
+    try:
+        model = trained.build("residual", {"width": 4, "blocks": 1}, mean=0.3, deviation=0.3)
+        convolved = next(layer for layer in model.layers if isinstance(layer, StandardisedConv)).output.dtype
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+    assert convolved == precision
+    assert model.output.dtype == "float32"
 
 
 @pytest.mark.slow
