@@ -31,9 +31,9 @@ check: $(VENV)/.installed ## lint and types
 	@ruff check .
 	@mypy
 
-compare: $(VENV)/.installed ## train every recipe alike → data/experiments/comparison/index.html (hours; QUICK=--quick: minutes)
+compare: $(VENV)/.installed ## train every recipe alike → data/experiments/comparison/index.html (hours; QUICK=--quick: minutes; RECIPES=swift SEEDS=5)
 	@dvc repro --quiet normalise
-	@python -m flows.comparison $(QUICK)
+	@python -m flows.comparison $(RECIPES) $(if $(SEEDS),--seeds $(SEEDS)) $(QUICK)
 
 folds: $(VENV)/.installed ## cross-validate: make folds RECIPES="swift baseline" → data/experiments/cross-validation/index.html
 	@dvc repro --quiet normalise

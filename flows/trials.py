@@ -1,5 +1,6 @@
 """Trials as Prefect tasks: each is `python -m tasks trial` in a process of its own, wherever params.yaml says."""
 
+import argparse
 import os
 import socket
 import sys
@@ -46,6 +47,13 @@ def task_runner(settings: Experiments) -> TaskRunner[Any]:
     from prefect_dask.task_runners import DaskTaskRunner
 
     return DaskTaskRunner(address=settings.runner)
+
+
+def count(text: str) -> int:
+    """An argument of a command line that is a number from 1 on."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
+    return int(text)
 
 
 def run(folders: Mapping[Path, str], settings: Experiments) -> dict[str, str]:

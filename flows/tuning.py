@@ -102,17 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.tuning", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", metavar="RECIPE", help="a file of recipes/, without its ending, that has a search")
     parser.add_argument(
-        "--trials", type=_count, metavar="N", help="how many in all (experiments.trials of params.yaml)"
+        "--trials", type=trials.count, metavar="N", help="how many in all (experiments.trials of params.yaml)"
     )
     parser.add_argument("--write", metavar="NAME", help="write the winner to recipes/NAME.yaml")
     parser.add_argument("--quick", action="store_true", help=f"at most {trials.QUICK_EPOCHS} epochs of each")
     return parser
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
-    return int(text)
 
 
 if __name__ == "__main__":

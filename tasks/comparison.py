@@ -1,8 +1,9 @@
 """Every recipe trained and measured alike: the trials, the table, the charts. flows/comparison.py runs it."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -13,8 +14,10 @@ from tasks.experiment import HISTORY, Trial
 from tasks.page import Page, Table
 from tasks.params import Experiments
 
+Results: TypeAlias = Sequence[Mapping[str, Any]]  # of one recipe's trials
 HEADINGS = [
     "recipe",
+    "seeds",
     "published train",
     "published test",
     "train",
@@ -28,63 +31,81 @@ HEADINGS = [
 OVERFITTING = ("three_conv", "three_conv_dropout")  # the same net without and with dropout
 
 
-def lay_out(settings: Experiments, recipe_folder: Path, normalised: Path, folder: Path) -> list[Path]:
-    """A trial for each recipe; `settings.most_epochs` cuts their training short."""
-    return [
-        experiment.lay_out(
-            folder / name,
-            Trial(
-                name=name,
-                recipe=recipes.shortened(recipe, settings.most_epochs),
-                normalised=str(normalised),
-                fold=None,
-                folds=settings.folds,
-                test=True,
-                seed=settings.seed,
-                precision="auto",
-            ),
-        )
-        for name, recipe in recipes.load_all(recipe_folder).items()
-    ]
+def lay_out(
+    settings: Experiments, names: Sequence[str], recipe_folder: Path, normalised: Path, folder: Path, seeds: int = 1
+) -> dict[str, list[Path]]:
+    """Recipe → a trial for each of so many seeds, `settings.seed` the first; `settings.most_epochs` cuts them short."""
+    return {
+        name: [
+            experiment.lay_out(
+                folder / name / f"seed-{seed}",
+                Trial(
+                    name=name if seeds == 1 else f"{name}, seed {seed}",
+                    recipe=recipes.shortened(recipes.load(recipe_folder / f"{name}.yaml"), settings.most_epochs),
+                    normalised=str(normalised),
+                    fold=None,
+                    folds=settings.folds,
+                    test=True,
+                    seed=seed,
+                    precision="auto",
+                ),
+            )
+            for seed in range(settings.seed, settings.seed + seeds)
+        ]
+        for name in names
+    }
 
 
-def show(folders: Sequence[Path], recipe_folder: Path, target: Path, failures: Mapping[str, str]) -> Table:
+def show(
+    folders: Mapping[str, Sequence[Path]], recipe_folder: Path, target: Path, failures: Mapping[str, str]
+) -> Table:
     """Write the page of the results that there are; its table."""
-    results = experiment.results(folders)
+    found = {name: experiment.results(trials) for name, trials in folders.items()}
+    done = {name: results for name, results in found.items() if results}
     known = recipes.load_all(recipe_folder)
-    table = Table(HEADINGS, [_row(result, known[result["name"]].published) for result in results])
-    lead = f"{len(results)} of {len(folders)} recipes, each trained once with the same seed and measured alike."
-    page.write(target, Page("Recipes compared", lead, table, _charts(folders, results), failures))
+    table = Table(HEADINGS, [_row(name, results, known[name].published) for name, results in done.items()])
+    lead = f"{len(done)} of {len(folders)} recipes, trained and measured alike; of several seeds mean ± deviation."
+    page.write(target, Page("Recipes compared", lead, table, _charts(folders, done), failures))
     return table
 
 
-def _row(result: Mapping[str, Any], published: recipes.Published) -> list[str]:
+def _row(name: str, results: Results, published: recipes.Published) -> list[str]:
     return [
-        result["name"],
+        name,
+        str(len(results)),
         _share(published.train),
         _share(published.test),
-        _share(result["train"]["accuracy"]),
-        _share(result["test"]["accuracy"]),
-        f"{result['parameters']:,}",
-        f"{result['multiply_adds']:,}",
-        f"{result['seconds']:.0f}",
-        f"{result['onnx_bytes']:,}",
-        f"{result['latency_us']:.0f}",
+        _spread([result["train"]["accuracy"] for result in results]),
+        _spread([result["test"]["accuracy"] for result in results]),
+        f"{results[0]['parameters']:,}",
+        f"{results[0]['multiply_adds']:,}",
+        f"{_mean(results, 'seconds'):.0f}",
+        f"{results[0]['onnx_bytes']:,}",
+        f"{_mean(results, 'latency_us'):.0f}",
     ]
+
+
+def _mean(results: Results, measure: str) -> float:
+    return statistics.fmean(result[measure] for result in results)
+
+
+def _spread(shares: Sequence[float]) -> str:
+    deviation = f" ± {statistics.stdev(shares) * 100:.2f}" if len(shares) > 1 else ""
+    return f"{statistics.mean(shares):.2%}{deviation}"
 
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.2%}"
 
 
-def _charts(folders: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
-    if not results:
+def _charts(folders: Mapping[str, Sequence[Path]], done: Mapping[str, Results]) -> dict[str, Markup]:
+    if not done:
         return {}
     drawn = {
-        "Accuracy against training time": scatter(results, "seconds", "training, seconds"),
-        "Accuracy against size": scatter(results, "onnx_bytes", "ONNX file, bytes"),
+        "Accuracy against training time": scatter(done, "seconds", "training, seconds"),
+        "Accuracy against size": scatter(done, "onnx_bytes", "ONNX file, bytes"),
     }
-    curves = {folder.name: folder / HISTORY for folder in folders if folder.name in OVERFITTING}
+    curves = {name: folders[name][0] / HISTORY for name in OVERFITTING if name in folders}
     return drawn | {
         f"Over-fitting: {name}": charts.accuracy_chart(charts.read_history(file), name)
         for name, file in curves.items()
@@ -93,13 +114,14 @@ def _charts(folders: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> di
 
 
 @mpl.rc_context(charts.STYLE)
-def scatter(results: Sequence[Mapping[str, Any]], measure: str, label: str) -> Markup:
-    """Test accuracy of each recipe against a measure, on a logarithmic axis."""
+def scatter(done: Mapping[str, Results], measure: str, label: str) -> Markup:
+    """Test accuracy of each recipe against a measure, on a logarithmic axis; means over its seeds."""
     figure, axes = charts.canvas(480, 320)
-    for result in results:
-        place = (result[measure], result["test"]["accuracy"])
+    accuracies = {name: statistics.mean(result["test"]["accuracy"] for result in done[name]) for name in done}
+    for name, results in done.items():
+        place = (_mean(results, measure), accuracies[name])
         axes.plot(*place, "o", color=charts.TEST)
-        axes.annotate(result["name"], place, (5, 4), textcoords="offset points", fontsize=8, color=charts.INK)
+        axes.annotate(name, place, (5, 4), textcoords="offset points", fontsize=8, color=charts.INK)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -107,5 +129,5 @@ def scatter(results: Sequence[Mapping[str, Any]], measure: str, label: str) -> M
     axes.margins(x=0.25, y=0.1)
     axes.set_xlabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    best = max(results, key=lambda result: result["test"]["accuracy"])
-    return charts.inline(figure, measure, f"Test accuracy against {label}; best: {best['name']}")
+    best = max(accuracies, key=lambda name: accuracies[name])
+    return charts.inline(figure, measure, f"Test accuracy against {label}; best: {best}")

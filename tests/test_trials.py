@@ -37,8 +37,8 @@ def project(tmp_path, machine):
 
 def results(project, folder="comparison-quick"):
     return {
-        path.parent.name: json.loads(path.read_text())
-        for path in (project.root / "data/experiments" / folder).glob("*/result.json")
+        path.parent.parent.name: json.loads(path.read_text())
+        for path in (project.root / "data/experiments" / folder).glob("*/seed-*/result.json")
     }
 
 
@@ -63,7 +63,7 @@ def test_comparison_trains_every_recipe_and_shows_a_table(project, server, clien
 
 def test_comparison_again_trains_nothing(project, server):
     compare(project, server, "--quick")
-    before = {path: path.stat().st_mtime_ns for path in project.root.glob("data/experiments/*/*/result.json")}
+    before = {path: path.stat().st_mtime_ns for path in project.root.glob("data/experiments/*/*/seed-*/result.json")}
 
     done = compare(project, server, "--quick")
 
@@ -171,7 +171,7 @@ def test_cluster_gives_the_figures_of_this_machine_though_a_worker_is_killed(pro
     process = project.start(sys.executable, "-m", "flows.comparison", PREFECT_API_URL=server)
     begun = project.root / "data/experiments/comparison"
     until = time.monotonic() + 120
-    while not list(begun.glob("*/checkpoints/epoch*")) and time.monotonic() < until:
+    while not list(begun.glob("*/*/checkpoints/epoch*")) and time.monotonic() < until:
         time.sleep(0.2)
     cluster[1][0].kill()  # the worker alone: what it started goes on, and must not be done twice
 
@@ -188,7 +188,7 @@ def test_cluster_gives_the_figures_of_this_machine_though_a_worker_is_killed(pro
     assert {name: result["test"] for name, result in found.items()} == {
         name: result["test"] for name, result in here.items()
     }
-    assert list((begun / "dense_256/checkpoints").iterdir()) == []
+    assert list((begun / "dense_256/seed-7/checkpoints").iterdir()) == []
 
 
 SEARCH = "search:\n  rate: [0.01, 0.001]\n  size.filters.0: {low: 4, high: 12, step: 4}\n"
