@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
 from flows import kept, reconciliation
 from tasks import runs
@@ -202,6 +203,10 @@ def test_model_that_is_worse_is_refused_and_told(schedule, client, project, webh
     webhook.slow_s = 0
     (message,) = webhook.received
     assert message["text"].startswith(f"Seamline: retraining Refused: {found.reason}")
+    time.sleep(10)  # the end of a log comes after the state, from a process that ends
+    log = [line.message for line in client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run])))]
+    assert any(found.reason in line for line in log)
+    assert [line for line in log if "Traceback" in line or "unexpected exception" in line] == []
 
 
 def told(webhook, within_s):
