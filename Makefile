@@ -9,6 +9,8 @@ export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 export ORT_DISABLE_TELEMETRY := 1
 
+NORMALISED = python -m tasks.writer "make $@" dvc repro --quiet normalise # the stages that experiments begin with
+
 .DEFAULT_GOAL := help
 .PHONY: help install run schedule test check compare folds tune wheel reference kiosk bench photographs bench-training bench-runtime bench-service lock clean
 
@@ -32,15 +34,15 @@ check: $(VENV)/.installed ## lint and types
 	@mypy
 
 compare: $(VENV)/.installed ## train every recipe alike → data/experiments/comparison/index.html (hours; QUICK=--quick: minutes; RECIPES=swift SEEDS=5)
-	@dvc repro --quiet normalise
+	@$(NORMALISED)
 	@python -m flows.comparison $(RECIPES) $(if $(SEEDS),--seeds $(SEEDS)) $(QUICK)
 
 folds: $(VENV)/.installed ## cross-validate: make folds RECIPES="swift baseline" → data/experiments/cross-validation/index.html
-	@dvc repro --quiet normalise
+	@$(NORMALISED)
 	@python -m flows.cross_validation $(RECIPES) $(QUICK)
 
 tune: $(VENV)/.installed ## search for better numbers: make tune RECIPE=tuned_two_conv [TRIALS=30] [WRITE=name of the winner's recipe]
-	@dvc repro --quiet normalise
+	@$(NORMALISED)
 	@python -m flows.tuning $(RECIPE) $(if $(TRIALS),--trials $(TRIALS)) $(if $(WRITE),--write $(WRITE)) $(QUICK)
 
 wheel: $(VENV)/.installed ## the runtime with the exported bundle in it → dist/seamline-*.whl
@@ -70,7 +72,7 @@ photographs: $(VENV)/.installed ## how many photographs are named right: make ph
 	@python -m benchmarks.photographs $(PHOTOGRAPHS)
 
 bench-training: $(VENV)/.installed ## time swift against plain Keras, PyTorch and the published recipes → benchmarks/training.md (half an hour)
-	@dvc repro --quiet normalise
+	@$(NORMALISED)
 	@[ -x .venv-torch/bin/python ] || { $(PYTHON) -m venv .venv-torch && .venv-torch/bin/pip install --quiet torch==2.13.0 numpy; } \
 		|| { rm -rf .venv-torch; echo "PyTorch could not be installed: it is left out."; }
 	@python -m benchmarks.training

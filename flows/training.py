@@ -24,7 +24,7 @@ from flows import shown, stages, summary
 from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 from tasks.errors import BusyError
-from tasks.writer import one_writer
+from tasks.writer import WAIT_S, one_writer
 
 RETRIES = {"ingest": 1}  # it alone has a network; its own requests are repeated, too
 RETRY_DELAY_S = 10
@@ -33,7 +33,6 @@ TIMEOUTS = {"admit": timedelta(hours=4), "train": timedelta(hours=6)}  # 100,000
 WORTH_A_REPORT = {"gate", "export"}  # when these refuse, everything before them is there to be looked at
 REPORT = "report"
 ANSWER_WITHIN_S = 10
-WAIT_S = 20.0  # for another writer; what a killed run left behind ends sooner
 
 
 class Walked(NamedTuple):

@@ -7,8 +7,10 @@ be stale. What the file says is for people; nothing is decided by it.
 import fcntl
 import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 from tasks.errors import BusyError
 
 FILE = Path("data/.writer.lock")
+WAIT_S = 20.0  # for another writer; what a killed run left behind ends sooner
 LOOK_AGAIN_S = 0.2
 LONGEST_NOTE = 1000  # bytes
 
@@ -64,3 +67,18 @@ def _holder(file: FileIO) -> str:
         return f"Another run writes here: {note['what']}, process {note['process']}."
     except (ValueError, KeyError, TypeError):
         return "Another run writes here."
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m tasks.writer WHAT COMMAND …`: run a command as the one writer, which the Makefile does; its status."""
+    what, *command = arguments
+    try:
+        with one_writer(Path(), what, wait_s=WAIT_S) as lock:
+            return subprocess.run(command, pass_fds=[lock], check=False).returncode
+    except BusyError as error:
+        print(f"{what}: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

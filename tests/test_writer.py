@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks import writer
 from tasks.errors import BusyError
 from tasks.writer import FILE, one_writer
+from tests.conftest import ROOT
 
 HOLD = """
 import subprocess, sys, time
@@ -79,3 +81,30 @@ def test_writer_says_what_it_can_of_a_note_that_is_torn(tmp_path, note):
         pass
     other.kill()
     other.communicate()
+
+
+def test_command_runs_as_the_one_writer_and_its_status_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert writer.main(["make compare", "sh", "-c", f"grep 'make compare' {FILE} && exit 3"]) == 3
+
+
+def test_command_is_not_begun_while_another_writes(tmp_path, monkeypatch, capsys):
+    other = holder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(writer, "WAIT_S", 0)
+
+    assert writer.main(["make compare", "touch", "begun"]) == 1
+
+    other.kill()
+    other.communicate()
+    assert capsys.readouterr().out.startswith("make compare: Another run writes here: a run of the test, process")
+    assert not Path("begun").exists()
+
+
+@pytest.mark.parametrize("target", ["compare", "folds", "tune", "bench-training"])
+def test_experiments_bring_their_data_up_to_date_as_the_one_writer(target):
+    said = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert f'python -m tasks.writer "make {target}" dvc repro' in said
+    assert said.count("dvc ") == 1
