@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from seamline import kiosk
+from seamline import kiosk, site
 from seamline.__main__ import main
 from tasks import folders
 from tests.browsing import serving
@@ -31,7 +31,7 @@ def page(tmp_path_factory):
     """The page with stand-ins for what npm brings, so that no network is needed."""
     folder = tmp_path_factory.mktemp("page") / "kiosk"
     shutil.copytree(ROOT / "kiosk", folder, ignore=shutil.ignore_patterns("vendor", "samples", "node_modules"))
-    for name in kiosk.NEEDED:
+    for name in site.NEEDED:
         (folder / name).parent.mkdir(exist_ok=True)
         if not (folder / name).exists():
             (folder / name).write_bytes(b"\0asm")
@@ -112,7 +112,7 @@ def test_nothing_but_the_page_and_the_bundle_is_served(server, path):
 def test_link_out_of_the_page_is_not_followed(page):
     (page / "outside.json").symlink_to(ROOT / "examples/bundle.mjs")
     try:
-        assert kiosk.Site(page, REFERENCE, page).file("outside.json") is None
+        assert site.Site(page, REFERENCE, page).file("outside.json") is None
     finally:
         (page / "outside.json").unlink()
 
@@ -179,7 +179,7 @@ def test_server_ends_when_it_is_told_to(page):
 
 def test_connections_beyond_the_limit_are_closed_and_the_others_go_on(page, monkeypatch):
     monkeypatch.setattr(kiosk, "CONNECTIONS", 2)
-    with kiosk.Server(("127.0.0.1", 0), kiosk.Site(page, REFERENCE, page)) as server:
+    with kiosk.Server(("127.0.0.1", 0), site.Site(page, REFERENCE, page)) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         here = urlsplit(f"http://127.0.0.1:{server.server_address[1]}")
         held = [http.client.HTTPConnection(here.hostname, here.port, timeout=30) for _ in range(2)]
@@ -205,7 +205,7 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_go_on(page, monk
 def test_request_that_comes_byte_by_byte_is_ended(page, monkeypatch, start):
     monkeypatch.setattr(kiosk, "REQUEST_S", 1.0)
     monkeypatch.setattr(kiosk.Server, "hosts", None)
-    with kiosk.Server(("127.0.0.1", 0), kiosk.Site(page, REFERENCE, page)) as server:
+    with kiosk.Server(("127.0.0.1", 0), site.Site(page, REFERENCE, page)) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         with socket.create_connection(server.server_address, timeout=30) as client:
             client.sendall(start)
@@ -255,7 +255,7 @@ def test_page_is_written_for_any_web_server(chosen, page, tmp_path):
     assert kiosk.run(chosen) == 0
 
     told = json.loads((chosen.out / "files.json").read_text(encoding="utf-8"))
-    assert told == kiosk.listed(page)
+    assert told == site.listed(page)
     assert (chosen.out / "bundle/model.onnx").read_bytes() == (REFERENCE / "model.onnx").read_bytes()
     assert (chosen.out / "stock/bag.png").is_file()
     assert not (chosen.out / "stock/verify.sh").exists()

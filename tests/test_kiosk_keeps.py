@@ -11,7 +11,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from seamline import Classifier, bundle, kiosk, likeness
+from seamline import Classifier, bundle, kiosk, likeness, site
 from tasks import folders
 from tasks.bundle import manifest_of
 from tests import golden
@@ -58,7 +58,7 @@ def test_first_visit_fetches_the_runtime_at_once_and_the_page_again_at_last(visi
         whole(handler, file)
 
     monkeypatch.setattr(kiosk.Handler, "_send", send)
-    with kiosk.Server(("127.0.0.1", 0), kiosk.Site(whole_page, REFERENCE, tmp_path)) as server:
+    with kiosk.Server(("127.0.0.1", 0), site.Site(whole_page, REFERENCE, tmp_path)) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         page = visit(f"http://127.0.0.1:{server.server_address[1]}/")
         page.evaluate("navigator.serviceWorker.ready.then(() => true)")
@@ -132,7 +132,7 @@ def test_bundle_that_breaks_off_midway_leaves_the_one_that_was_kept(visit, whole
     """B1: of a newer bundle only half comes, and the page is loaded anew."""
     place, files, whole = tmp_path / "bundle", reference_files(), kiosk.Handler._send
     folders.fill(place, files)
-    with kiosk.Server(("127.0.0.1", 0), kiosk.Site(whole_page, place, tmp_path)) as server:
+    with kiosk.Server(("127.0.0.1", 0), site.Site(whole_page, place, tmp_path)) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         page = visit(f"http://127.0.0.1:{server.server_address[1]}/")
         shutil.rmtree(place)
