@@ -16,14 +16,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import measured
 from seamline import bundle, pictures
-from tasks import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "benchmarks/kiosk.md"
@@ -189,12 +188,8 @@ def main() -> None:
 
 
 def _where() -> str:
-    shown = ["git", "rev-parse", "--short=10", "HEAD"]
-    commit = subprocess.run(shown, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-    return (
-        f"`python -m benchmarks.kiosk` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, "
-        f"{os.cpu_count()} cores, headless Chromium from this machine; {os.getloadavg()[1]:.1f} processes were running."
-    )
+    where = measured.by("python -m benchmarks.kiosk")
+    return f"{where}, headless Chromium from this machine; {os.getloadavg()[1]:.1f} processes were running."
 
 
 def _p95(times: list[float]) -> float:

@@ -5,21 +5,20 @@ Questions are validation images; the test images take no part. One thread; timin
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import measured
 from seamline import Classifier, likeness, lists
 from seamline.likeness import Index
-from tasks import processor, splits
+from tasks import splits
 from tasks.arrays import CLASSES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,12 +152,9 @@ def _median_ms(call: Callable[[Any], object], questions: Iterable[Any]) -> float
 
 def page(rows: list[tuple[str, str]]) -> str:
     """The results as Markdown, with machine, date and commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
     heading = (
-        f"`python -m benchmarks.likeness` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, "
-        f"one thread of {os.cpu_count()} cores, Python {sys.version.partition(' ')[0]}.\n"
+        f"{measured.by('python -m benchmarks.likeness')}, "
+        f"of which one is used, Python {sys.version.partition(' ')[0]}.\n"
         f"Questions are validation images, shares of the {NEIGHBOURS} nearest, times medians; "
         f"{os.getloadavg()[1]:.1f} processes were running.\n"
     )

@@ -10,20 +10,19 @@ import math
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import measured
 from benchmarks.photographs import RIGHT, found
 from seamline import pictures
-from tasks import admit, fitting, normalise, params, processor, recipes, splits, trained
+from tasks import admit, fitting, normalise, params, recipes, splits, trained
 from tasks.__main__ import ENVIRONMENT
 from tasks.arrays import CLASSES, Split
 
@@ -108,13 +107,10 @@ def train(chosen: argparse.Namespace, more: Split, seed: int, folder: Path) -> A
 
 
 def heading(chosen: argparse.Namespace, count: int) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
     loaded = statistics.mean(os.getloadavg())
     return (
-        f"`python -m benchmarks.new_data` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, "
-        f"{os.cpu_count()} cores, load {loaded:.1f}; `swift` of width {chosen.width}, {chosen.epochs} epochs; "
+        f"{measured.by('python -m benchmarks.new_data')}, "
+        f"load {loaded:.1f}; `swift` of width {chosen.width}, {chosen.epochs} epochs; "
         f"{count:,} admitted images.\n\n"
     )
 

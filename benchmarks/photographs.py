@@ -10,12 +10,10 @@ import base64
 import io
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
+from benchmarks import measured
 from seamline import Classifier, decoding, pictures
 from seamline.classifier import UNKNOWN
-from tasks import processor
 from tasks.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,13 +144,8 @@ def unknown(shown: list[Shown]) -> str:
 
 def heading(classifier: Classifier) -> str:
     """Which model, on which machine, when and at which commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
-    return (
-        f"`make photographs` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, one thread of "
-        f"{os.cpu_count()} cores; model {classifier.digest[:12]}; unknown below {classifier.unknown_below:.1%}.\n"
-    )
+    said = f"model {classifier.digest[:12]}; unknown below {classifier.unknown_below:.1%}"
+    return f"{measured.by('make photographs')}, of which one is used; {said}.\n"
 
 
 def write_page(shown: list[Shown], text: str) -> None:

@@ -11,11 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks import processor
+from benchmarks import measured
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results.md"
@@ -103,12 +102,9 @@ def measure(clone: Path, variables: dict[str, str]) -> list[Figure]:
 
 def page(figures: list[Figure], clone: Path) -> str:
     """The results as Markdown, with machine, date and commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=clone, check=True, capture_output=True, text=True
-    ).stdout.strip()
     metrics: dict[str, Any] = json.loads((clone / "data/reports/metrics.json").read_text())
     heading = (
-        f"`make bench` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, {os.cpu_count()} cores, "
+        f"{measured.by('make bench', clone)}, "
         f"Python {sys.version.partition(' ')[0]}; medians of {REPEATS} where a command is repeated.\n"
         f"Test accuracy of this run: {metrics['accuracy']:.2%}.\n"
     )

@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import measured
 from seamline import bench, bundle
-from tasks import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/runtime.md"
@@ -103,12 +102,9 @@ def names(own: Path, models: list[Path]) -> dict[str, str]:
 
 def page(rows: list[Row], times: list[Times], names: dict[str, str]) -> str:
     """The results as Markdown, with machine, date and commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
     heading = (
-        f"`make bench-runtime` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, {os.cpu_count()} "
-        f"cores, Python {sys.version.partition(' ')[0]}, load around it {os.getloadavg()[1]:.1f}. Medians; what is "
+        f"{measured.by('make bench-runtime')}, "
+        f"Python {sys.version.partition(' ')[0]}, load around it {os.getloadavg()[1]:.1f}. Medians; what is "
         "compared took turns.\n"
     )
     verdicts = {None: "", True: "met", False: "**missed**"}

@@ -21,15 +21,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from benchmarks import measured
 from benchmarks.load import Load, Measured
-from tasks import processor
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/service.md"
@@ -257,11 +256,8 @@ def memory_mib(number: int) -> float:
 
 def page(rows: list[str], model: Path) -> str:
     """The results as Markdown, with machine, date and commit."""
-    shown = ["git", "rev-parse", "--short=10", "HEAD"]
-    commit = subprocess.run(shown, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     heading = (
-        f"`make bench-service` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, "
-        f"{os.cpu_count()} cores with the client on them, Python {sys.version.partition(' ')[0]}; "
+        f"{measured.by('make bench-service')} with the client on them, Python {sys.version.partition(' ')[0]}; "
         f"{os.getloadavg()[2]:.1f} processes were running.\n"
         "Arrivals at random, latency in ms from the moment at which a request was due. JPEG of 400 × 400 as a form.\n"
         f"The model is `{os.path.relpath(model, ROOT)}`, in the precision that each row names.\n"

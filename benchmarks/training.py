@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import measured
 from tasks import processor, recipes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,13 +59,10 @@ def contenders() -> Iterator[tuple[str, list[str]]]:
 
 def page(found: dict[str, dict[str, Any]]) -> str:
     """The results as Markdown, with machine, date and commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
     precision = processor.precision("auto", processor.flags(), 0)
     heading = (
-        f"`make bench-training` on {datetime.now(UTC):%Y-%m-%d}, commit {commit}, {processor.name()}, {os.cpu_count()} "
-        f"cores, {precision}. Seconds until {GOAL:.0%} of the validation images are right, compilation included; each "
+        f"{measured.by('make bench-training')}, "
+        f"{precision}. Seconds until {GOAL:.0%} of the validation images are right, compilation included; each "
         "is trained once, with its own numbers. Plain Keras and PyTorch: batch normalisation, Adam at 0.001, no "
         "augmentation, float32.\n"
     )

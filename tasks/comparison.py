@@ -62,11 +62,16 @@ def show(
     """Write the page of the results that there are; its table."""
     found = {name: experiment.results(trials) for name, trials in folders.items()}
     done = {name: results for name, results in found.items() if results}
-    known = recipes.load_all(recipe_folder)
-    table = Table(HEADINGS, [_row(name, results, known[name].published) for name, results in done.items()])
     lead = f"{len(done)} of {len(folders)} recipes, trained and measured alike; of several seeds mean ± deviation."
-    page.write(target, Page("Recipes compared", lead, table, _charts(folders, done), failures))
-    return table
+    shown = table(done, recipe_folder)
+    page.write(target, Page("Recipes compared", lead, shown, _charts(folders, done), failures))
+    return shown
+
+
+def table(done: Mapping[str, Results], recipe_folder: Path) -> Table:
+    """A row for each recipe, with what its source published."""
+    known = recipes.load_all(recipe_folder)
+    return Table(HEADINGS, [_row(name, results, known[name].published) for name, results in done.items()])
 
 
 def _row(name: str, results: Results, published: recipes.Published) -> list[str]:
