@@ -13,7 +13,8 @@ pytest_plugins = ["tests.pipeline"]
 pytestmark = pytest.mark.slow
 
 CLEAN = "Data and pipelines are up to date.\n"
-AFTER_THE_GATE = {"gate", "export", "quantise", "bundle", "report"}
+AFTER_THE_GATE = {"gate", "export", "report"}
+READ_LATENCY = {"quantise", "bundle"}  # they read export's figures, whose latency may come out the same by chance
 
 
 def what_ran(project, before):
@@ -40,7 +41,7 @@ def test_a_limit_of_the_gate_runs_the_gate_and_what_follows(finished):
 
     finished.dvc("repro")
 
-    assert what_ran(finished, before) == AFTER_THE_GATE
+    assert what_ran(finished, before) - READ_LATENCY == AFTER_THE_GATE
     assert json.loads((finished.root / "data/reports/verdict.json").read_text())["limits"]["min_accuracy"] == 0.2
 
 
@@ -56,7 +57,7 @@ def test_metrics_plots_and_experiments_show_the_right_things(finished):
     assert shown[""]["data"]["data/reports/metrics.json"]["data"]["accuracy"] == accuracy
     page = (finished.root / "plots/index.html").read_text()
     assert all(title in page for title in ("Learning curves", "Validation accuracy", "Confusion matrix (test)"))
-    assert what_ran(finished, before) == AFTER_THE_GATE
+    assert what_ran(finished, before) - READ_LATENCY == AFTER_THE_GATE
     assert "lower" in listed
 
 
