@@ -109,10 +109,10 @@ def finish(state: State, page: Path, columns: Sequence[str]) -> int:
 def run_trial(folder: str, threads: int) -> State | None:
     """One trial; what it says is the task's log, its last line the reason if it fails."""
     logger, last = get_run_logger(), ""
-    limits = {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    limits = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(threads))
     command = [sys.executable, "-m", "tasks", "trial", folder]
     try:
-        process = ending.processes.start(command, str(stages.ROOT), os.environ | limits)
+        process = ending.processes.start(command, str(stages.ROOT), os.environ | limits | {"PYTHONUNBUFFERED": "1"})
     except InterruptedError as error:
         return refused(str(error))
     with process:

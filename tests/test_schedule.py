@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +27,7 @@ pytest_plugins = ["tests.pipeline"]
 pytestmark = pytest.mark.slow
 
 NIGHTLY = "retraining/retrain-nightly"
+LOCKED_S = 30  # longer than the server's own statements wait
 FINAL_S = 90  # of the worker's return to a final state of whatever was killed
 
 
@@ -254,6 +257,22 @@ def test_server_killed_while_a_run_is_under_way(schedule, client, project):
 
     assert ended(client, flow_run, FINAL_S).name == "Released"
     assert live(project) == "0.93"
+
+
+def test_database_locked_while_a_run_is_under_way(schedule, client, project):
+    bring(project, "0.935")
+    free, flow_run = hold(project, "learn"), tick(client)
+    held(project, "learn")
+    database = Path(project.environment["PREFECT_HOME"]) / "prefect.db"
+    with closing(sqlite3.connect(database, isolation_level=None, timeout=60)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        free.unlink()  # the run goes on, and what it tells the server cannot be written
+        time.sleep(LOCKED_S)
+        assert not client.read_flow_run(flow_run).state.is_final()
+        other.execute("ROLLBACK")
+
+    assert ended(client, flow_run, FINAL_S).name == "Released"
+    assert (record_of(project, flow_run).outcome, live(project)) == ("released", "0.935")
 
 
 def test_after_downtime_one_run_is_done_for_fifty_ticks(schedule, client, project):
