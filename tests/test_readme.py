@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seamline import Classifier, bundle, check
+from tasks import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +26,22 @@ def test_the_result_table_is_the_recorded_run(recorded):
 
     assert f"| test accuracy | {accuracy} |" in README
     assert f"| worst class | {recorded['worst_class']}, recall {recorded['worst_recall']:.1%} |" in README
+
+
+def compared(page):
+    """The table of recipes on a page: recipe → heading → cell."""
+    lines = [
+        line.strip("| ").split(" | ")
+        for line in re.findall(r"^\| recipe .*\n(?:\|.*\n)+", page, re.MULTILINE)[0].splitlines()
+    ]
+    return {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]}
+
+
+def test_recipes_compared_are_those_of_the_results():
+    shown, results = compared(README), compared((ROOT / "docs/results.md").read_text(encoding="utf-8"))
+
+    assert sorted(shown) == sorted(results) == recipes.names(ROOT / "recipes")
+    assert {name: results[name] | cells for name, cells in shown.items()} == results
 
 
 def test_links_lead_somewhere():
