@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 
 import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.transforms import Bbox
 
 from tasks import charts, experiment, page, recipes
 from tasks.experiment import HISTORY, Trial
@@ -28,6 +30,7 @@ HEADINGS = [
     "ONNX (bytes)",
     "latency (µs)",
 ]
+SIDES = ((5, 2), (5, -2), (-5, 2), (-5, -2), (5, 12))  # of a point, in points: where its name may stand
 OVERFITTING = ("three_conv", "three_conv_dropout")  # the same net without and with dropout
 
 
@@ -123,10 +126,11 @@ def scatter(done: Mapping[str, Results], measure: str, label: str) -> Markup:
     """Test accuracy of each recipe against a measure, on a logarithmic axis; means over its seeds."""
     figure, axes = charts.canvas(480, 320)
     accuracies = {name: statistics.mean(result["test"]["accuracy"] for result in done[name]) for name in done}
+    places: dict[str, tuple[float, float]] = {}
     for name, results in done.items():
         place = (_mean(results, measure), accuracies[name])
         axes.plot(*place, "o", color=charts.TEST)
-        axes.annotate(name, place, (5, 4), textcoords="offset points", fontsize=8, color=charts.INK)
+        places[name] = place
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -134,5 +138,24 @@ def scatter(done: Mapping[str, Results], measure: str, label: str) -> Markup:
     axes.margins(x=0.25, y=0.1)
     axes.set_xlabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.draw_without_rendering()  # now it is known where everything stands
+    _name(axes, places)
     best = max(accuracies, key=lambda name: accuracies[name])
     return charts.inline(figure, measure, f"Test accuracy against {label}; best: {best}")
+
+
+def _name(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Write a name beside each point, on the first side where it covers no other name and no point."""
+    points = axes.transData.transform(list(places.values()))
+    taken = [Bbox.from_extents(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    for name, place in sorted(
+        places.items(), key=lambda named: named[1][1], reverse=True
+    ):  # the higher one's name above
+        for across, up in SIDES:
+            text = axes.annotate(name, place, (across, up), textcoords="offset points", fontsize=8, color=charts.INK)
+            text.set(ha="left" if across > 0 else "right", va="bottom" if up > 0 else "top")
+            extent = text.get_window_extent()
+            if (across, up) == SIDES[-1] or not any(extent.overlaps(other) for other in taken):
+                taken.append(extent)
+                break
+            text.remove()
