@@ -65,7 +65,10 @@ def show(
     """Write the page of the results that there are; its table."""
     found = {name: experiment.results(trials) for name, trials in folders.items()}
     done = {name: results for name, results in found.items() if results}
-    lead = f"{len(done)} of {len(folders)} recipes, trained and measured alike; of several seeds mean ± deviation."
+    lead = (
+        f"{len(done)} of {len(folders)} recipes, trained and measured alike; "
+        "of several seeds mean ± deviation, times as medians."
+    )
     shown = table(done, recipe_folder)
     page.write(target, Page("Recipes compared", lead, shown, _charts(folders, done), failures))
     return shown
@@ -87,14 +90,14 @@ def _row(name: str, results: Results, published: recipes.Published) -> list[str]
         _spread([result["test"]["accuracy"] for result in results]),
         f"{results[0]['parameters']:,}",
         f"{results[0]['multiply_adds']:,}",
-        f"{_mean(results, 'seconds'):.0f}",
+        f"{_median(results, 'seconds'):.0f}",
         f"{results[0]['onnx_bytes']:,}",
-        f"{_mean(results, 'latency_us'):.0f}",
+        f"{_median(results, 'latency_us'):.0f}",
     ]
 
 
-def _mean(results: Results, measure: str) -> float:
-    return statistics.fmean(result[measure] for result in results)
+def _median(results: Results, measure: str) -> float:
+    return float(statistics.median(result[measure] for result in results))
 
 
 def _spread(shares: Sequence[float]) -> str:
@@ -123,12 +126,12 @@ def _charts(folders: Mapping[str, Sequence[Path]], done: Mapping[str, Results]) 
 
 @mpl.rc_context(charts.STYLE)
 def scatter(done: Mapping[str, Results], measure: str, label: str) -> Markup:
-    """Test accuracy of each recipe against a measure, on a logarithmic axis; means over its seeds."""
+    """Test accuracy of each recipe against a measure, on a logarithmic axis."""
     figure, axes = charts.canvas(480, 320)
     accuracies = {name: statistics.mean(result["test"]["accuracy"] for result in done[name]) for name in done}
     places: dict[str, tuple[float, float]] = {}
     for name, results in done.items():
-        place = (_mean(results, measure), accuracies[name])
+        place = (_median(results, measure), accuracies[name])
         axes.plot(*place, "o", color=charts.TEST)
         places[name] = place
     axes.set_xscale("log")
