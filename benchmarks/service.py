@@ -14,6 +14,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ START_S = 120
 LOAD = 300  # requests a second that it is made for
 SLOW_CLIENTS = 1000
 OVERLOAD = 5
+LOOKS = 10  # at the memory
 DARKEST = 20  # grey level of a garment in the examples
 BOUNDARY = "----seamline"
 
@@ -58,17 +60,18 @@ def main() -> None:
     chosen = parser.parse_args()
     model = chosen.model or next(path for path in _models() if path.is_file())
     shots, photographs = [form(shot(seed)) for seed in range(8)], [form(shot(seed, plain=False)) for seed in range(8)]
-    with _ours(model) as ours, _rival(model / "model.onnx" if model.is_dir() else model) as rival:
+    with ours_running(model) as ours, _rival(model / "model.onnx" if model.is_dir() else model) as rival:
         rows = ladder([ours, rival], shots, chosen.rates, chosen.seconds)
         lines = [*rows, *overload(ours, shots, chosen.seconds), *slow(ours, shots, chosen.seconds)]
         lines += [
             row(one.name, "photographs, 10/s", measure(one, photographs, 10, chosen.seconds)) for one in (ours, rival)
         ]
         if chosen.soak:
-            before = memory_mib(ours.process.pid)
-            lines.append(row(ours.name, f"{LOAD}/s for {chosen.soak:.0f} s", measure(ours, shots, LOAD, chosen.soak)))
-            after = memory_mib(ours.process.pid)
-            lines.append(f"| {ours.name} | memory of service and workers | {before:.0f} → {after:.0f} MiB |||||")
+            with memory(ours, chosen.soak) as sizes:
+                lines.append(
+                    row(ours.name, f"{LOAD}/s for {chosen.soak:.0f} s", measure(ours, shots, LOAD, chosen.soak))
+                )
+            lines.append(f"| {ours.name} | memory of service and workers, MiB: {', '.join(sizes)} |||||")
     text = page(lines, model)
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
@@ -178,7 +181,7 @@ def form(picture: bytes) -> bytes:
 
 
 @contextmanager
-def _ours(model: Path) -> Iterator[Contender]:
+def ours_running(model: Path) -> Iterator[Contender]:
     with _started("seamline serve", ["-m", "seamline", "serve", "--model", str(model), "--port"]) as one:
         with urllib.request.urlopen(f"http://127.0.0.1:{one.port}/metrics", timeout=START_S) as answer:
             precision = re.findall(r'precision="(\w+)"', answer.read().decode())[0]
@@ -215,6 +218,27 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.2)
     raise RuntimeError(f"Expected a service on port {port} within {START_S} s. Received none.")
+
+
+@contextmanager
+def memory(one: Contender, seconds: float) -> Iterator[list[str]]:
+    """Of service and workers in MiB, at the beginning and ten more times."""
+    sizes: list[str] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while True:
+            sizes.append(f"{memory_mib(one.process.pid):.0f}")
+            if len(sizes) > LOOKS or ended.wait(seconds / LOOKS):
+                return
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield sizes
+    finally:
+        ended.set()
+        looking.join()
 
 
 def memory_mib(number: int) -> float:
