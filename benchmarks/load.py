@@ -14,6 +14,7 @@ import numpy as np
 
 MOST_CONNECTIONS = 512
 PATIENCE_S = 30.0
+KEPT_S = 4.0  # a connection that lay idle for longer is not used again: the service may be hanging up
 LOST = 0  # the status of a request that had no answer
 
 
@@ -51,7 +52,7 @@ class Load:
     def __init__(self, port: int, requests: list[bytes], seed: int = 7) -> None:
         self._port, self._requests = port, requests
         self._generator = np.random.default_rng(seed)
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []  # and since when
         self._room = asyncio.Semaphore(MOST_CONNECTIONS)
 
     async def run(self, rate: float, seconds: float) -> Measured:
@@ -85,20 +86,21 @@ class Load:
             except (OSError, TimeoutError, EOFError, ValueError):
                 return LOST
             if keeps:
-                self._free.append((reader, writer))
+                self._free.append((time.monotonic(), reader, writer))
             else:
                 writer.close()
             return status
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self._free:
-            reader, writer = self._free.pop()
-            if not (reader.at_eof() or writer.is_closing()):
+            since, reader, writer = self._free.pop()
+            if time.monotonic() - since < KEPT_S and not (reader.at_eof() or writer.is_closing()):
                 return reader, writer
+            writer.close()
         return await asyncio.open_connection("127.0.0.1", self._port)
 
     def _hang_up(self) -> None:
-        for _, writer in self._free:
+        for _, _, writer in self._free:
             writer.close()
         self._free.clear()
 

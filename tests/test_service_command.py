@@ -61,6 +61,7 @@ def test_nothing_of_a_request_is_logged(tmp_path):
 
 def test_methods_and_paths_that_are_not_there_are_json(service):
     assert (service.get("/nowhere").status_code, service.get("/nowhere").json()) == (404, {"error": "Not Found"})
+    assert service.post("/v1/classify/", b"").status_code == 404, "and no way to another address"
     wrong = service.get("/v1/classify")
     assert (wrong.status_code, wrong.headers["Allow"], wrong.json()) == (405, "POST", {"error": "Method Not Allowed"})
     assert status(service.raw(request("/v2", b"", "Connection: close", method="GET"))) == 200

@@ -191,7 +191,9 @@ def made(service: Service, rules: Rules) -> ASGIApp:
         Gone: _gone,
         HTTPException: _misrouted,
     }
-    return Metered(Guard(Starlette(routes=routes, exception_handlers=refused), rules), service.metrics, names)
+    starlette = Starlette(routes=routes, exception_handlers=refused)
+    starlette.router.redirect_slashes = False  # an address that is nearly right is wrong
+    return Metered(Guard(starlette, rules), service.metrics, names)
 
 
 def _routes(service: Service) -> list[Route]:

@@ -24,7 +24,7 @@ from seamline.service.releases import Releases, Source
 TOKEN = "SEAMLINE_TOKEN"  # noqa: S105 (the name of a variable)
 OPEN_FILES = 8192
 GRACE_S = int(REQUEST_S + WAIT_S + ANSWER_S) + 2  # the longest that a request which has begun may take
-IDLE_S = 5  # between two requests on a connection
+IDLE_S = 8  # between two requests on a connection; clients that keep theirs do so for 5 s, as httpx does
 BACKLOG = 2048
 
 
