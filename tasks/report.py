@@ -6,8 +6,6 @@ which DVC does not hash, are those of each stage's last run on this machine.
 
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from tasks import charts, figures, metrics, page, processor, splits
+from tasks import charts, figures, metrics, page, processor, provenance, splits
 from tasks.arrays import CLASSES, Labels, Split
 from tasks.checks import checks_of
 from tasks.errors import DataError
@@ -185,12 +183,8 @@ def versions() -> Iterator[tuple[str, str]]:
 def machine() -> dict[str, str]:
     """What this page was made on, and from which commit."""
     found = {"Python": platform.python_version(), "processor": processor.name(), "cores": str(os.cpu_count())}
-    git = shutil.which("git")
-    if git:
-        command = [git, "-C", str(TEMPLATE.parent), "rev-parse", "--verify", "--quiet", "HEAD"]
-        commit = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
-        found |= {"git commit": commit} if commit else {}
-    return found
+    commit = provenance.commit()
+    return found | ({"git commit": commit} if commit else {})
 
 
 def _template() -> Template:

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 import seamline
-from tasks import checkpoint, export, fitting, folds, params, recipes, splits, studies, teacher, trained
+from tasks import checkpoint, export, fitting, folds, params, provenance, recipes, splits, studies, teacher, trained
 from tasks.arrays import CLASSES, SIDE, Split
 from tasks.experiment import HISTORY, MODEL, RESULT, TRIAL, Trial
 from tasks.files import lock, read_json, write_bytes, write_json, write_text
@@ -49,7 +49,7 @@ def _run(folder: Path, trial: Trial) -> dict[str, Any]:
     lessons = teacher.lessons(recipe, fitted, held_out, stats, trial.seed, normalised.parent / TEACHERS)
     model = trained.build(recipe.model, recipe.size, stats["mean"], stats["deviation"], trial.seed)
     watch = studies.watcher(trial.study, trial.seed, recipe.epochs)
-    begun = {"key": key, "name": trial.name, "precision": precision}
+    begun = {"key": key, "name": trial.name, "precision": precision, "trained": provenance.here()}
     try:
         done = fitting.fit(model, fitted, held_out, recipe, trial.seed, folder / "checkpoints", key, lessons, watch)
     except studies.Pruned as pruned:

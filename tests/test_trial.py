@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 import seamline
-from tasks import experiment, splits, studies, trained, trial
+from tasks import experiment, processor, provenance, splits, studies, trained, trial
 from tasks.errors import ParameterError
 from tasks.experiment import HISTORY, MODEL, RESULT, Trial
 from tasks.recipes import Teacher
@@ -48,6 +48,7 @@ def test_trial_writes_result_history_and_an_onnx_file_that_says_the_same(laid_ou
     assert result == json.loads((folder / RESULT).read_text())
     assert result["test"]["accuracy"] == pytest.approx((answers == test.labels).mean(), abs=1e-5)
     assert result["onnx_bytes"] == (folder / MODEL).stat().st_size
+    assert f"commit {provenance.commit()[:10] or 'unknown'}, {processor.name()}" in result["trained"]
     assert len((folder / HISTORY).read_text().splitlines()) == 5
     assert not list((folder / "checkpoints").iterdir())
 
