@@ -35,7 +35,6 @@ LIMIT_MS, LIMIT_SHARE = 25.0, 0.99
 TRIES = 2  # of a rate that is missed: the machine may have had other work
 START_S = 120
 LOAD = 300  # requests a second that it is made for
-SLOW_CLIENTS = 1000
 OVERLOAD = 5
 LOOKS = 10  # at the memory
 DARKEST = 20  # grey level of a garment in the examples
@@ -62,7 +61,7 @@ def main() -> None:
     shots, photographs = [form(shot(seed)) for seed in range(8)], [form(shot(seed, plain=False)) for seed in range(8)]
     with ours_running(model) as ours, _rival(model / "model.onnx" if model.is_dir() else model) as rival:
         rows = ladder([ours, rival], shots, chosen.rates, chosen.seconds)
-        lines = [*rows, *overload(ours, shots, chosen.seconds), *slow(ours, shots, chosen.seconds)]
+        lines = [*rows, *overload(ours, shots, chosen.seconds)]
         lines += [
             row(one.name, "photographs, 10/s", measure(one, photographs, 10, chosen.seconds)) for one in (ours, rival)
         ]
@@ -108,30 +107,6 @@ def overload(one: Contender, requests: list[bytes], seconds: float) -> list[str]
         pressed = measure(one, requests, OVERLOAD * usual, seconds)
         rows.append(row(one.name, f"{OVERLOAD} × {what}: {pressed.per_second / usual:.0%} of {usual:.0f}/s", pressed))
     return rows
-
-
-def slow(one: Contender, requests: list[bytes], seconds: float) -> list[str]:
-    """The same rate without and with a thousand clients that send a byte a second, in turn."""
-    rows = []
-    for rate in (50, LOAD):
-        rows.append(row(one.name, f"{rate}/s", measure(one, requests, rate, seconds)))
-        with slow_clients(one.port, SLOW_CLIENTS):
-            beside = measure(one, requests, rate, seconds)
-        rows.append(row(one.name, f"{rate}/s, {SLOW_CLIENTS:,} slow clients beside", beside))
-    return rows
-
-
-@contextmanager
-def slow_clients(port: int, count: int) -> Iterator[None]:
-    """A process of clients whose requests are well begun, and of whose bodies a byte comes each second."""
-    command = [sys.executable, "-m", "benchmarks.slow", str(port), str(count)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        try:
-            if process.stdout is None or not process.stdout.readline():
-                raise RuntimeError("Expected slow clients. Received none.")
-            yield
-        finally:
-            process.terminate()
 
 
 def measure(one: Contender, requests: list[bytes], rate: float, seconds: float) -> Measured:

@@ -1,52 +1,68 @@
-"""Clients that send a byte a second and come back when they are hung up: python -m benchmarks.slow PORT COUNT.
+"""The service beside a thousand slow clients: python -m benchmarks.slow, three minutes → benchmarks/slow.md.
 
-They come one after the other over as long as the service bears one of them, so that it hangs up on them one after the
-other, too. A line is printed when all are there; then they go on until they are ended.
+The same rates without and with them, in turn, three times: one measurement of ten seconds is a matter of luck.
 """
 
-import asyncio
-import resource
+import statistics
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-SPREAD_S = 8.0  # the service gives a body that long
-HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\n"
+from benchmarks import measured, service
+from benchmarks.service import Contender
+
+RESULTS = service.ROOT / "benchmarks/slow.md"
+RATES, TIMES, SECONDS, SLOW_CLIENTS = (50, service.LOAD), 3, 10.0, 1000
 
 
-async def slow(port: int, delay_s: float) -> None:
-    """One client."""
-    await asyncio.sleep(delay_s)
-    while True:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(HEAD)
+def main() -> None:
+    """Measure, print and write."""
+    shots = [service.form(service.shot(seed)) for seed in range(8)]
+    lines = ["| requests a second | p99 without, ms | p99 beside, ms | medians | ratio |", "|---:|---|---|---|---:|"]
+    with service.ours_running(service.ROOT / "exports/bundle/model.onnx") as ours:
+        for rate in RATES:
+            without, beside = measure(ours, shots, rate)
+            middle, pressed = statistics.median(without), statistics.median(beside)
+            each = (", ".join(f"{one:.1f}" for one in ones) for ones in (without, beside))
+            lines.append(f"| {rate} | {' | '.join(each)} | {middle:.1f} → {pressed:.1f} | {pressed / middle:.1f} |")
+    where = measured.by("python -m benchmarks.slow")
+    text = (
+        f"# The service beside {SLOW_CLIENTS:,} slow clients\n\n{where} with all clients on them.\n"
+        "Each slow client sends a byte a second and comes back when it is hung up.\n\n" + "\n".join([*lines, ""])
+    )
+    RESULTS.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def measure(one: Contender, requests: list[bytes], rate: float) -> tuple[list[float], list[float]]:
+    """p99 in milliseconds, without slow clients and beside them, so often in turn."""
+    without, beside = [], []
+    for _ in range(TIMES):
+        without.append(p99(one, requests, rate))
+        with slow_clients(one.port, SLOW_CLIENTS):
+            beside.append(p99(one, requests, rate))
+    return without, beside
+
+
+def p99(one: Contender, requests: list[bytes], rate: float) -> float:
+    """Of those that were answered; infinite if one was not."""
+    found = service.measure(one, requests, rate, SECONDS)
+    return float("inf") if found.refused else found.percentile(service.LIMIT_SHARE)
+
+
+@contextmanager
+def slow_clients(port: int, count: int) -> Iterator[None]:
+    """A process of clients whose requests are well begun, and of whose bodies a byte comes each second."""
+    command = [sys.executable, "-m", "benchmarks.slow_clients", str(port), str(count)]
+    with subprocess.Popen(command, cwd=service.ROOT, stdout=subprocess.PIPE) as process:
         try:
-            while not await _hung_up(reader):
-                writer.write(b"x")
-        except OSError:
-            pass
-        writer.close()
-
-
-async def _hung_up(reader: asyncio.StreamReader) -> bool:
-    """Within the next second, or answered, which comes to the same."""
-    try:
-        async with asyncio.timeout(1):
-            await reader.read(1)
-    except TimeoutError:
-        return False
-    return True
-
-
-async def main() -> None:
-    """Until it is ended."""
-    port, count = map(int, sys.argv[1:])
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most), most))
-    async with asyncio.TaskGroup() as clients:
-        for number in range(count):
-            clients.create_task(slow(port, SPREAD_S * number / count))
-        await asyncio.sleep(SPREAD_S + 1)
-        print("all are there", flush=True)
+            if process.stdout is None or not process.stdout.readline():
+                raise RuntimeError("Expected slow clients. Received none.")
+            yield
+        finally:
+            process.terminate()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

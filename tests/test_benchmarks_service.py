@@ -1,6 +1,6 @@
 """What the service is measured with does what it says."""
 
-from benchmarks.service import slow_clients
+from benchmarks.slow import slow_clients
 from tests.conftest import ROOT
 from tests.serving import running
 
