@@ -31,7 +31,9 @@ def main() -> int:
     plots = "\n".join(
         f"![Test accuracy against {label}](images/results-{measure}.svg)" for measure, label in PLOTS.items()
     )
-    trained = sorted({result["trained"] for results in done.values() for result in results})
+    trained = sorted(
+        {result.get("trained", "a day that was not kept") for results in done.values() for result in results}
+    )
     heading = f"{measured.by('make compare')}. Trained on {'; '.join(trained)}."
     write_text(RESULTS, f"# Recipes compared\n\n{heading}\n\n{LEAD}\n\n{table}\n{plots}\n")
     print(table)

@@ -144,7 +144,10 @@ def growth(browser: Any, page: Any, captures: int) -> int:
     before = memory_bytes(browser, page)
     for done in range(0, captures, CHUNK):
         page.evaluate(CAPTURES, min(CHUNK, captures - done))
-        print(f"{done + CHUNK:,} captures: {(memory_bytes(browser, page) - before) / 2**20:+.1f} MB", flush=True)
+        print(
+            f"{min(done + CHUNK, captures):,} captures: {(memory_bytes(browser, page) - before) / 2**20:+.1f} MB",
+            flush=True,
+        )
     return memory_bytes(browser, page) - before
 
 
