@@ -1,7 +1,7 @@
 // Where in a photograph the garment is: seamline/foreground.py in JavaScript, function by function.
 //
-// Python counts in float32, in an order that its linear algebra chooses; here it is float64 throughout. So a pixel that
-// is garment by a hair there may be ground here: tests/test_kiosk_contract.py says how often.
+// Both count in float64, in an order of their own: what differs is the last bits, and a pixel that is garment by so
+// little has yet to be seen (tests/test_kiosk_contract.py).
 
 import { palette } from "./palette.js";
 import { FILTERS, resizeBytes, rounded } from "./resample.js";

@@ -25,7 +25,7 @@ KEPT_SHARE = 0.25  # of the main part's weight: smaller parts are dropped
 PARTS = 4  # at most
 
 Mask = NDArray[np.bool_]
-Field = NDArray[np.float32]
+Field = NDArray[np.float64]  # as JavaScript counts, so that the page finds the same garment; float32 is no faster here
 
 
 class Mixture(NamedTuple):
@@ -56,7 +56,7 @@ def garment(picture: Any) -> Mask:
 
 
 def lab(rgb: NDArray[np.uint8]) -> Field:
-    """From sRGB to CIELAB (D65): uint8 (…, 3) → float32 (…, 3), lightness first.
+    """From sRGB to CIELAB (D65): uint8 (…, 3) → float64 (…, 3), lightness first.
 
     Without CIELAB's linear part near black, so that lightness is −16 … 100.
     """
@@ -67,10 +67,9 @@ def lab(rgb: NDArray[np.uint8]) -> Field:
 
 _RAMP = np.arange(256) / 255
 _KNEE = 0.04045  # of sRGB: linear below it
-_LINEAR = np.where(_RAMP <= _KNEE, _RAMP / 12.92, ((_RAMP + 0.055) / 1.055) ** 2.4).astype(np.float32)
-_TO_XYZ = (
-    np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]]) / [0.9505, 1.0, 1.089]
-).astype(np.float32)
+_LINEAR = np.where(_RAMP <= _KNEE, _RAMP / 12.92, ((_RAMP + 0.055) / 1.055) ** 2.4)
+_TO_XYZ = np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+_TO_XYZ /= [0.9505, 1.0, 1.089]
 
 
 def _settled(colours: Field, indices: NDArray[np.uint8], palette: Field) -> Field:
@@ -80,7 +79,7 @@ def _settled(colours: Field, indices: NDArray[np.uint8], palette: Field) -> Fiel
     count = len(palette)
 
     def amounts(weights: Field) -> Field:
-        return np.bincount(indices.ravel(), weights.ravel(), count).astype(np.float32)
+        return np.bincount(indices.ravel(), weights.ravel(), count).astype(float)
 
     ground = likelihood(palette, mixture(palette, amounts(border), GROUND_COLOURS))[indices]
     unlike = _sigmoid(
@@ -101,12 +100,12 @@ def _settled(colours: Field, indices: NDArray[np.uint8], palette: Field) -> Fiel
 
 def _places(height: int, width: int) -> tuple[Field, Mask, Field]:
     """Logits of being garment by place alone; the edge; and how much each of the edge's pixels counts as ground."""
-    y = ((np.arange(height, dtype=np.float32) + 0.5) / height * 2 - 1)[:, None]
-    x = ((np.arange(width, dtype=np.float32) + 0.5) / width * 2 - 1)[None, :]
+    y = ((np.arange(height) + 0.5) / height * 2 - 1)[:, None]
+    x = ((np.arange(width) + 0.5) / width * 2 - 1)[None, :]
     place: Field = np.clip(MIDDLE * (1 - (x / 0.75) ** 2 - (y / 0.9) ** 2), -3, 2)
     edge: Mask = np.ones((height, width), bool)
     edge[EDGE:-EDGE, EDGE:-EDGE] = False
-    border: Field = (edge * np.where(np.abs(y) > 1 - EDGE / SIDE, LESS, 1.0)).astype(np.float32)
+    border: Field = np.where(edge, np.where(np.abs(y) > 1 - EDGE / SIDE, LESS, 1.0), 0.0)
     return place, edge, border
 
 
@@ -120,7 +119,7 @@ def mixture(colours: Field, amounts: Field, count: int) -> Mixture:
     means = belongs @ colours / sums[:, None]
     squares = (colours[:, :, None] * colours[:, None, :]).reshape(-1, 9)
     moments = (belongs @ squares / sums[:, None]).reshape(-1, 3, 3)
-    covariances = moments - means[:, :, None] * means[:, None, :] + SPREAD * np.eye(3, dtype=np.float32)
+    covariances = moments - means[:, :, None] * means[:, None, :] + SPREAD * np.eye(3)
     logs = np.log(sums / sums.sum()) - 0.5 * np.log(np.linalg.det(covariances))
     return Mixture(logs, means, np.linalg.inv(covariances))
 
@@ -147,11 +146,11 @@ def _clusters(colours: Field, amounts: Field, count: int) -> Mask:
 def likelihood(colours: Field, of: Mixture) -> Field:
     """Logarithm of the density of each colour, up to a constant: (n, 3) → (n,)."""
     if not len(of.logs):
-        return np.full(len(colours), -20, np.float32)
+        return np.full(len(colours), -20.0)
     away = colours[None] - of.means[:, None]  # (k, n, 3)
     terms = of.logs[:, None] - 0.5 * ((away @ of.precisions) * away).sum(-1)
     most = terms.max(0)
-    density: Field = (most + np.log(np.exp(terms - most).sum(0))).astype(np.float32)
+    density: Field = most + np.log(np.exp(terms - most).sum(0))
     return density
 
 
@@ -163,7 +162,7 @@ def _ties(colours: Field) -> list[Field]:
     height, width = colours.shape[:2]
     squares = []
     for down, right in _STEPS:
-        square = np.full((height, width), np.inf, np.float32)
+        square = np.full((height, width), np.inf)
         here, there = _pair(colours.shape[:2], down, right)
         square[here] = ((colours[here] - colours[there]) ** 2).sum(-1)
         squares.append(square)
@@ -240,5 +239,5 @@ def _along_rows(reached: Mask, allowed: Mask) -> Mask:
 
 
 def _sigmoid(logits: Any) -> Field:
-    share: Field = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    share: Field = 1 / (1 + np.exp(-logits))
     return share

@@ -51,9 +51,7 @@ def test_page_prepares_every_picture_as_python_does(cases):
 
     assert [case for case in found if case["views"] != case["expected"]] == []
     assert [case for case in found if case["kind"] == "plain" and case["most"] > 0] == []
-    # Its mixtures are counted in float64, Python's in float32: see kiosk/foreground.js.
-    apart = [case["name"] for case in found if case["most"] > 1]
-    assert len(apart) <= 3, apart
+    assert [case["name"] for case in found if case["most"] > 1] == []
 
 
 CONTRACT = """
