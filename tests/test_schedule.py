@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -18,15 +17,15 @@ from uuid import UUID
 import pytest
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
-from flows import kept, reconciliation
+from flows import reconciliation
 from tasks import runs
 from tests.nightly import answers, bring, ended, held, hold, live, made, records, state, wait_for
-from tests.pipeline import Project, all_ended, free_port, running
+from tests.pipeline import all_ended
+from tests.scheduled import deployment, environment, record_of, tick
 
-pytest_plugins = ["tests.pipeline"]
+pytest_plugins = ["tests.pipeline", "tests.scheduled"]
 pytestmark = pytest.mark.slow
 
-NIGHTLY = "retraining/retrain-nightly"
 LOCKED_S = 30  # longer than the server's own statements wait
 FINAL_S = 90  # of the worker's return to a final state of whatever was killed
 
@@ -56,94 +55,9 @@ def webhook():
 
 @pytest.fixture(scope="module")
 def project(machine, webhook, tmp_path_factory):
-    """A project, and the environment of a machine on which nothing was scheduled before."""
-    folder, port = tmp_path_factory.mktemp("schedule"), free_port()
-    environment = machine | {
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "SEAMLINE_MESSAGES_TO": f"http://127.0.0.1:{webhook.server_port}/secret-path",
-        "SEAMLINE_TEST": str(port),
-    }
-    return made(folder / "project", environment)
-
-
-class Schedule:
-    """`make schedule` of a project, started and ended by tests."""
-
-    def __init__(self, project: Project):
-        self.project, self.process = project, None
-        self.log = project.root.parent / "log"
-
-    def start(self):
-        start, chosen_by_it = len(self.said()), "PREFECT_API_URL"
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.schedule"],
-                cwd=self.project.root,
-                env={name: value for name, value in self.project.environment.items() if name != chosen_by_it},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(lambda: "Scheduled." in self.said(start), 180, f"make schedule: {self.said(start)}")
-
-    def said(self, start=0):
-        return self.log.read_text()[start:] if self.log.is_file() else ""
-
-    def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
-
-    def all(self):
-        """Every process that it ever started and that is at work."""
-        return [
-            pid for pid in kept.marked(f"SEAMLINE_TEST={self.project.environment['SEAMLINE_TEST']}") if running(pid)
-        ]
-
-    def of(self, words):
-        """The processes of one command, leashes apart."""
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in self.all()}
-        return [pid for pid, command in commands.items() if words in command and "leash.py" not in command]
-
-    def kill(self, *words):
-        for pid in [pid for word in words for pid in self.of(word)]:
-            os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def schedule(project):
-    made = Schedule(project)
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def client(schedule):
-    """Prefect's client of that server."""
-    from prefect.client.orchestration import SyncPrefectClient
-
-    with SyncPrefectClient(schedule.project.environment["PREFECT_API_URL"]) as connected:
-        yield connected
-
-
-def deployment(client):
-    return client.read_deployment_by_name(NIGHTLY)
-
-
-def tick(client, due=None, **more):
-    """A run of the deployment, due now or earlier."""
-    from prefect.states import Scheduled
-
-    due = due or datetime.now(UTC)
-    return client.create_flow_run_from_deployment(deployment(client).id, state=Scheduled(scheduled_time=due), **more).id
-
-
-def record_of(project, flow_run):
-    (found,) = [record for record in records(project) if record.flow_run == str(flow_run)]
-    return found
+    folder = tmp_path_factory.mktemp("schedule")
+    messages = {"SEAMLINE_MESSAGES_TO": f"http://127.0.0.1:{webhook.server_port}/secret-path"}
+    return made(folder / "project", environment(machine, folder) | messages)
 
 
 def test_everything_is_brought_up(schedule, client):
