@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from flows import torn
 from tasks import incoming
 
 END = "\x04"  # which no stage prints
@@ -28,7 +29,7 @@ def main() -> None:
         try:
             if line.strip() == READS_INCOMING:
                 _sweep()
-            with Repo(_wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
+            with torn.mended(Path()), Repo(_wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
                 outcome = RAN if repo.reproduce(line.strip(), single_item=True) else CURRENT
         except (DvcException, OSError, sqlite3.Error) as error:
             outcome = " ".join(str(error.__cause__ or error).split())

@@ -1,7 +1,8 @@
 """What the tests of retraining share: a project whose stages take a moment, and Prefect's records of its runs.
 
 Its stages are shell scripts; `challenge` and `release` are the small script below in place of tasks/__main__.py, which
-keeps the agreement of the real ones: arguments, files, exit status. The real ones have tests of their own.
+keeps the agreement of the real ones: arguments, files, exit status. The real ones have tests of their own. Two that
+write at once leave a file, `clashes`.
 """
 
 import subprocess
@@ -61,8 +62,12 @@ def held(step):
 
 
 step, *paths = sys.argv[1:]
-with Path("writes.log").open("a") as log:
-    log.write(f"{os.getpid()} {step}\\n")
+alone = Path("writer").open("w")
+try:
+    fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    with Path("clashes").open("a") as log:
+        log.write(f"{step}\\n")
 held(step)
 globals()[step](*paths)
 """
@@ -72,6 +77,7 @@ STAGES = {
         ["incoming.txt"],
         ["data/model.txt", "exports/bundle"],
         """\
+exec 9>writer; flock -n 9 || echo learn >> clashes
 if test -e hold-learn; then echo $$ > held-learn; while test -e hold-learn; do sleep 0.1; done; fi
 mkdir -p exports/bundle data/reports
 cp incoming.txt data/model.txt; cp incoming.txt exports/bundle/model.txt
