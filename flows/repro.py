@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from flows import torn
+from flows import durable
 from tasks import incoming
 
 END = "\x04"  # which no stage prints
@@ -25,11 +25,13 @@ def main() -> None:
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what `dvc --quiet` does
+    durable.write_lock_whole()
+    durable.forget_the_killed(Path())
     for line in sys.stdin:
         try:
             if line.strip() == READS_INCOMING:
                 _sweep()
-            with torn.mended(Path()), Repo(_wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
+            with Repo(_wait_for_lock=True) as repo:  # what `dvc --wait-for-lock` does
                 outcome = RAN if repo.reproduce(line.strip(), single_item=True) else CURRENT
         except (DvcException, OSError, sqlite3.Error) as error:
             outcome = " ".join(str(error.__cause__ or error).split())

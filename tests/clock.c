@@ -1,5 +1,6 @@
 /* A clock that is wrong or jumps, for the processes that LD_PRELOAD this: the file CLOCK holds the seconds (int64) that
- * the time of day is ahead. Clocks that only count on (CLOCK_MONOTONIC) stay as they are, as on a real machine. */
+ * the time of day is ahead. Clocks that only count on (CLOCK_MONOTONIC) stay as they are, as on a real machine; other
+ * than there, so do the times that the kernel gives to files. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

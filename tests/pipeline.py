@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,8 +185,13 @@ def children(pid: int) -> list[int]:
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a machine with our tools, without settings of its owner's."""
-    home = tmp_path_factory.mktemp("machine")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DVC_"))}
+    return bare(tmp_path_factory.mktemp("machine"))
+
+
+def bare(home: Path) -> dict[str, str]:
+    """Such an environment, whose tools keep their own files in `home`."""
+    settings = ("PREFECT_", "DVC_", "SEAMLINE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PREFECT_HOME": str(home / "prefect"),
@@ -203,11 +209,18 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def server(machine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prefect server on this machine alone; the address of its API."""
-    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
+    with serving(machine, tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@contextmanager
+def serving(environment: dict[str, str], folder: Path) -> Iterator[str]:
+    """A Prefect server, ended with the block; the address of its API."""
+    port, log = free_port(), folder / "log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=log.parent, env=machine, stdout=output, stderr=output, start_new_session=True
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         _wait_for(f"http://127.0.0.1:{port}/api/health", process, log)

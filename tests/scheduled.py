@@ -1,6 +1,7 @@
-"""`make schedule` in tests: its processes, and Prefect's client of its server.
+"""`make schedule` in tests: its processes, and what it is asked.
 
-A module that needs them says `pytest_plugins = ["tests.pipeline", "tests.scheduled"]` and has a fixture `project`.
+A module that needs it says `pytest_plugins = ["tests.pipeline", "tests.scheduled"]` and has a fixture `project` of its
+own scope.
 """
 
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -91,13 +93,13 @@ def schedule(project: Project) -> Iterator[Schedule]:
     made.stop()
 
 
-@pytest.fixture(scope="module")
-def client(schedule: Schedule) -> Iterator[Any]:
+@contextmanager
+def connected(schedule: Schedule) -> Iterator[Any]:
     """Prefect's client of its server."""
     from prefect.client.orchestration import SyncPrefectClient
 
-    with SyncPrefectClient(schedule.project.environment["PREFECT_API_URL"]) as connected:
-        yield connected
+    with SyncPrefectClient(schedule.project.environment["PREFECT_API_URL"]) as client:
+        yield client
 
 
 def deployment(client: Any) -> Any:

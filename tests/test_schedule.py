@@ -21,7 +21,7 @@ from flows import reconciliation
 from tasks import runs
 from tests.nightly import answers, bring, ended, held, hold, live, made, records, state, wait_for
 from tests.pipeline import all_ended
-from tests.scheduled import deployment, environment, record_of, tick
+from tests.scheduled import connected, deployment, environment, record_of, tick
 
 pytest_plugins = ["tests.pipeline", "tests.scheduled"]
 pytestmark = pytest.mark.slow
@@ -58,6 +58,12 @@ def project(machine, webhook, tmp_path_factory):
     folder = tmp_path_factory.mktemp("schedule")
     messages = {"SEAMLINE_MESSAGES_TO": f"http://127.0.0.1:{webhook.server_port}/secret-path"}
     return made(folder / "project", environment(machine, folder) | messages)
+
+
+@pytest.fixture(scope="module")
+def client(schedule):
+    with connected(schedule) as one:
+        yield one
 
 
 def test_everything_is_brought_up(schedule, client):

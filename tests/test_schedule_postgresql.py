@@ -19,10 +19,10 @@ from prefect.states import Scheduled
 from flows import kept
 from tests.nightly import answers, ended, held, hold, live, made, records, start_quietly, wait_for
 from tests.pipeline import Project, end, free_port
+from tests.scheduled import NIGHTLY
 
 pytest_plugins = ["tests.pipeline", "tests.databases"]
 pytestmark = pytest.mark.slow
-NIGHTLY = "retraining/retrain-nightly"
 
 
 DROPPED_TIMES = 5  # while a run is under way, a second apart
