@@ -144,9 +144,9 @@ def test_lab_known_answer(rgb, expected):
 
 
 def test_mixture_of_two_colours_known_answer():
-    colours = np.array([[10, 0, 0], [90, 5, 5], [50, 50, 50]], np.float64)
+    colours = np.array([[10, 0, 0], [90, 5, 5], [50, 50, 50]], float)
 
-    found = foreground.mixture(colours, np.array([3, 1, 0], np.float64), 2)
+    found = foreground.mixture(colours, np.array([3, 1, 0], float), 2)
 
     np.testing.assert_allclose(found.means, colours[:2], atol=1e-4)
     np.testing.assert_allclose(found.precisions, np.stack([np.eye(3) / foreground.SPREAD] * 2), atol=1e-3)
@@ -154,9 +154,9 @@ def test_mixture_of_two_colours_known_answer():
 
 
 def test_likelihood_is_highest_at_the_mean_and_falls_as_a_gaussian():
-    mixture = foreground.mixture(np.array([[50, 0, 0]], np.float64), np.ones(1, np.float32), 1)
+    mixture = foreground.mixture(np.array([[50, 0, 0]], float), np.ones(1), 1)
 
-    at, beside = foreground.likelihood(np.array([[50, 0, 0], [50, 6, 0]], np.float64), mixture)
+    at, beside = foreground.likelihood(np.array([[50, 0, 0], [50, 6, 0]], float), mixture)
 
     assert at - beside == pytest.approx(6**2 / foreground.SPREAD / 2, rel=1e-4)
 
