@@ -20,9 +20,7 @@ from tests.conftest import KINDS, ROOT
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 ORT_WEB = "onnxruntime-web@1.30.0"
-needs_npm = pytest.mark.skipif(
-    not shutil.which("npm"), reason="npm is not installed. Debian: apt-get install npm"
-)
+needs_npm = pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed. Debian: apt-get install npm")
 
 
 def signed(files, key=KEY):
