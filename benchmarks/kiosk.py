@@ -1,56 +1,78 @@
 """How fast the page answers in Chromium, and how its memory grows: python -m benchmarks.kiosk → benchmarks/kiosk.md.
 
-Pictures and onnxruntime live in a worker, whose memory is mostly not JavaScript's: what counts is the anonymous
-memory of the renderer's process (RssAnon in /proc): of the page, its worker and the worker's WebAssembly.
+The camera is Chromium's fake one and shows photographs, ten frames of each. A tap's answer takes from the tap until it
+is on the screen; the other two are the worker's. Pictures and onnxruntime live there, and its memory is mostly not
+JavaScript's: what counts is the anonymous memory of the renderer's process (RssAnon in /proc): of the page, its worker
+and the worker's WebAssembly.
 
 --captures N    camera captures for the memory (1,000; 10,000 takes a quarter of an hour)
---photographs DIR    folders of photographs, class by class: how far the page's views lie from Python's, JPEG and all
+--photographs DIR    folders of photographs, class by class, which are then shown in place of made ones; and how far the
+                     page's views lie from Python's, JPEG and all
 """
 
 import argparse
 import base64
 import contextlib
+import io
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from benchmarks import measured
 from seamline import bundle, pictures
+from tests import golden
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "benchmarks/kiosk.md"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--no-sandbox",
-    "--use-fake-device-for-media-stream=fps=60",
+    "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--js-flags=--expose-gc",
 )
 WARM = 100  # captures after which what is made once has been made
 COLD = 5  # loads, each in a browser profile of its own
 CHUNK = 1000  # captures between two looks at the memory
-ANSWERS = 50
+ANSWERS = 100
+SHOWN = 100  # photographs
+CAMERA = (1280, 960)  # pixels, as the page asks for
+FRAMES = 10  # of each photograph, a third of a second
 LONG_MS = 3_600_000
-AGAIN = """async (name) => {
-  const picture = await (await fetch(`samples/${name}`)).blob();
+AGAIN = """async (packed) => {
+  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
   const start = performance.now();
-  await seamline.thinker.answer(picture);
+  await seamline.thinker.answer(new Blob([bytes]));
   return performance.now() - start;
 }"""
-CAMERA = """async (count) => {
-  const video = document.getElementById("video");
+TAPS = """async (count) => {
+  const element = (id) => document.getElementById(id);
+  const [camera, capture, again, video] = ["camera", "capture", "again", "video"].map(element);
+  const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   const times = [];
   for (let k = 0; k < count; k++) {
+    dispatchEvent(new Event("pointerdown")); // somebody is there: the page would let the camera go after a minute
+    camera.click();
+    while (capture.hidden || !video.videoWidth) await pause(5);
+    await pause(100 + 200 * Math.random());
+    const answered = new Promise((done) => {
+      const observer = new MutationObserver(() => document.body.dataset.answer && (observer.disconnect(), done()));
+      observer.observe(document.body, { attributes: true });
+    });
     const start = performance.now();
-    await seamline.thinker.answer(await createImageBitmap(video));
+    capture.click();
+    await answered;
     times.push(performance.now() - start);
+    again.click();
   }
   return times;
 }"""
@@ -111,14 +133,36 @@ def opened(browser: Any, address: str) -> Any:
     return page
 
 
-def later(page: Any) -> tuple[list[float], list[float]]:
-    """Milliseconds of a product shot and of a camera's frame, 640 × 480 or what the fake camera has."""
-    samples = [page.evaluate(AGAIN, "coat.png") for _ in range(ANSWERS)]
-    page.click("#camera")
-    until(page, "document.getElementById('video').videoWidth > 0")
-    frames = page.evaluate(CAMERA, ANSWERS)
-    page.click("#again")
-    return samples, frames
+def shown(folder: Path | None) -> list[bytes]:
+    """The photographs that are shown: every so many of the folder, so that each class is there, or made ones."""
+    if folder is None:
+        return [case.content for case in golden.photographs(SHOWN)]
+    found = sorted(folder.rglob("*.jp*g"))
+    return [path.read_bytes() for path in found[:: max(1, len(found) // SHOWN)]][:SHOWN]
+
+
+def film(photographs: list[bytes], path: Path) -> Path:
+    """Motion JPEG, as Chromium's fake camera takes it, over and over."""
+    with path.open("wb") as file:
+        for content in photographs:
+            with Image.open(io.BytesIO(content)) as opened:
+                frame = io.BytesIO()
+                ImageOps.fit(opened.convert("RGB"), CAMERA).save(frame, "JPEG", quality=85)
+            file.write(frame.getvalue() * FRAMES)
+    return path
+
+
+def later(page: Any, photographs: list[bytes]) -> dict[str, list[float]]:
+    """Milliseconds to an answer that is not the first."""
+    product = (ROOT / "kiosk/samples/coat.png").read_bytes()
+    times = {}
+    for name, contents in (("product shot", [product] * ANSWERS), ("photograph", photographs)):
+        packed = [base64.b64encode(content).decode() for content in contents]
+        [page.evaluate(AGAIN, one) for one in packed]  # once: a browser compiles what it has seen often
+        times[name] = [page.evaluate(AGAIN, one) for one in packed]
+    page.evaluate(TAPS, ANSWERS)
+    times["tap on the camera's button"] = page.evaluate(TAPS, ANSWERS)
+    return times
 
 
 def until(page: Any, expression: str) -> None:
@@ -172,18 +216,20 @@ def main() -> None:
     parser.add_argument("--captures", type=int, default=1000)
     parser.add_argument("--photographs", type=Path)
     chosen = parser.parse_args()
-    with serving() as address, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    photographs = shown(chosen.photographs)
+    with tempfile.TemporaryDirectory() as folder, serving() as address, sync_playwright() as driver:
+        filmed = film(photographs, Path(folder) / "film.mjpeg")
+        flags = [*FLAGS, f"--use-file-for-fake-video-capture={filmed}"]
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
         first = cold(browser, address)
         page = opened(browser, address)
-        samples, frames = later(page)
+        times = later(page, photographs)
         grown = growth(browser, page, chosen.captures)
         apart = distances(page, chosen.photographs) if chosen.photographs else {}
         browser.close()
     rows = [
         ("first answer after a cold load, ms", statistics.median(first), max(first), "≤ 3,000"),
-        ("product shot, ms", statistics.median(samples), _p95(samples), "≤ 50"),
-        ("camera's frame, ms", statistics.median(frames), _p95(frames), "≤ 50"),
+        *[(f"{name}, ms", statistics.median(found), _p95(found), "≤ 50") for name, found in times.items()],
     ]
     lines = ["| | median | worst of 5, 95 % | asked |", "|---|---:|---:|---:|"]
     lines += [f"| {name} | {middle:,.0f} | {high:,.0f} | {asked} |" for name, middle, high, asked in rows]

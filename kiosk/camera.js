@@ -3,6 +3,7 @@
 import { Refusal } from "./refusal.js";
 
 const WISHES = { audio: false, video: { facingMode: { ideal: "environment" }, width: { ideal: 1280 }, height: { ideal: 960 } } };
+const LONGEST = 640; // of what is classified: the model's side of preparing makes 320 of it (pictures.js)
 const REASONS = {
   NotAllowedError: "camera-refused",
   SecurityError: "camera-refused",
@@ -51,13 +52,25 @@ export class Camera {
     });
   }
 
-  /** What it sees now: to be classified, and to be looked at. */
-  async frame(still) {
-    if (!this.#video.videoWidth) throw new Refusal("camera-broken");
-    const bitmap = await createImageBitmap(this.#video);
-    [still.width, still.height] = [bitmap.width, bitmap.height];
-    still.getContext("2d").drawImage(bitmap, 0, 0);
-    return bitmap;
+  /** What it sees now, to be classified: as many pixels as count. It stands still until it goes on. */
+  async frame() {
+    const { videoWidth: width, videoHeight: height } = this.#video;
+    if (!width) throw new Refusal("camera-broken");
+    this.#video.pause();
+    const share = Math.min(1, LONGEST / Math.max(width, height));
+    const [resizeWidth, resizeHeight] = [width, height].map((side) => Math.max(1, Math.round(side * share)));
+    return createImageBitmap(this.#video, { resizeWidth, resizeHeight, resizeQuality: "medium" });
+  }
+
+  /** The same, as large as it is, to be looked at. */
+  still(canvas) {
+    [canvas.width, canvas.height] = [this.#video.videoWidth, this.#video.videoHeight];
+    canvas.getContext("2d").drawImage(this.#video, 0, 0);
+    return canvas;
+  }
+
+  goOn() {
+    if (this.on) this.#video.play().catch(() => undefined); // it was let go meanwhile
   }
 
   stop() {

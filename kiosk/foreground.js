@@ -78,7 +78,7 @@ function settled(colours, indices, shades, width, height) {
     const ground = likelihood(shades, ofGround);
     const odds = likelihood(shades, ofGarment).map((found, k) => Math.min(6, Math.max(-6, found - ground[k])));
     const own = place.map((there, k) => odds[indices[k]] + there - 2 * edge[k]);
-    logits = smoothed(own, ties, width, height);
+    logits = smoothed(own, ties, width);
     share = logits.map(sigmoid);
   }
   return logits;
@@ -133,7 +133,7 @@ function average(members, amount) {
 
 /** k-means, from colours far from one another; an empty cluster keeps its centre. */
 function clusters(there, total, count) {
-  const apart = (a, b) => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2;
+  const apart = (a, b) => squared(a, 0, b, 0);
   const mean = average(there, total);
   const first = there[least(there.map(({ colour }) => apart(colour, mean)))].colour;
   const centres = [first];
@@ -155,6 +155,9 @@ function clusters(there, total, count) {
   }
   return groups;
 }
+
+/** The square of the distance of two colours, each three numbers from a place on. */
+const squared = (a, i, b, j) => (a[i] - b[j]) ** 2 + (a[i + 1] - b[j + 1]) ** 2 + (a[i + 2] - b[j + 2]) ** 2;
 
 /** The place of the least number, the first of several. */
 function least(numbers) {
@@ -190,11 +193,12 @@ function percentile(values, share) {
 function tiesOf(colours, width, height) {
   const squares = STEPS.map(([down, right]) => {
     const square = new Float64Array(width * height).fill(Infinity);
-    pairs(width, height, down, right, (here, there) => {
-      let sum = 0;
-      for (let c = 0; c < 3; c++) sum += (colours[3 * here + c] - colours[3 * there + c]) ** 2;
-      square[here] = sum;
-    });
+    for (let row = 0; row < height - down; row++)
+      for (let column = Math.max(0, -right); column < width - Math.max(0, right); column++) {
+        const here = row * width + column;
+        const there = here + down * width + right;
+        square[here] = squared(colours, 3 * here, colours, 3 * there);
+      }
     return square;
   });
   const means = squares.map((square) => {
@@ -205,28 +209,24 @@ function tiesOf(colours, width, height) {
   return squares.map((square, k) => square.map((value) => Math.exp(-value / (usual + 1e-6)) * (STEPS[k][0] && STEPS[k][1] ? 0.7 : 1)));
 }
 
-function pairs(width, height, down, right, visit) {
-  for (let row = 0; row < height - down; row++)
-    for (let column = Math.max(0, -right); column < width - Math.max(0, right); column++)
-      visit(row * width + column, (row + down) * width + column + right);
-}
-
 /** Logits after each pixel has listened to its neighbours: mean field of a Potts model. */
-function smoothed(own, ties, width, height) {
-  let logits = own;
+function smoothed(own, ties, width) {
+  const [logits, leaning, heard] = [Float64Array.from(own), new Float64Array(own.length), new Float64Array(own.length)];
   for (let round = 0; round < MEAN_FIELD_ROUNDS; round++) {
-    const leaning = logits.map((logit) => Math.tanh(logit / 2));
-    const heard = new Float64Array(own.length);
-    STEPS.forEach(([down, right], k) => {
-      const tie = ties[k];
-      pairs(width, height, down, right, (here, there) => {
-        heard[here] += tie[here] * leaning[there];
-        heard[there] += tie[here] * leaning[here];
-      });
-    });
-    logits = own.map((logit, k) => logit + (SMOOTHNESS / 2) * heard[k]);
+    for (let k = 0; k < own.length; k++) leaning[k] = Math.tanh(logits[k] / 2);
+    heard.fill(0);
+    STEPS.forEach(([down, right], k) => listened(heard, leaning, ties[k], down * width + right));
+    for (let k = 0; k < own.length; k++) logits[k] = own[k] + (SMOOTHNESS / 2) * heard[k];
   }
   return logits;
+}
+
+/** What the pixels so many places apart tell one another; a tie to what is outside is none. */
+function listened(heard, leaning, tie, apart) {
+  for (let here = 0, there = apart; there < heard.length; here++, there++) {
+    heard[here] += tie[here] * leaning[there];
+    heard[there] += tie[here] * leaning[here];
+  }
 }
 
 /** The main part, others that are not much smaller, and their holes. */

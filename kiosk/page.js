@@ -153,16 +153,20 @@ async function capture() {
   if (!camera.on) return;
   try {
     const still = at("still").cloneNode(); // the one that is shown stays, with its answer, until this one has its own
-    const bitmap = await camera.frame(still);
+    const frame = await camera.frame();
     if (!camera.on) return;
-    await ask(bitmap, () => (at("still").replaceWith(still), filled("still"), watchingAgain()), still);
+    const drawn = new Promise((done) => setTimeout(() => done(camera.still(still)))); // while the worker thinks
+    await ask(frame, captured, drawn);
   } catch (error) {
     fail(error);
   }
+  camera.goOn(); // if there was no answer
 }
 
-/** After a capture the camera stays on behind the still picture, for the next one. */
-function watchingAgain() {
+/** After a capture its still picture is shown, and the camera let go. */
+function captured(still) {
+  at("still").replaceWith(still);
+  filled("still");
   at("capture").hidden = true;
   at("camera").hidden = false;
   camera.stop();

@@ -49,14 +49,14 @@ function onWhite({ pixels, width, height }) {
   const [rgb, alpha] = [new Uint8ClampedArray(width * height * 3), new Uint8Array(width * height)];
   let clear = false;
   for (let k = 0, at = 0, out = 0; k < alpha.length; k++, at += 4, out += 3) {
-    alpha[k] = pixels[at + 3];
-    clear ||= alpha[k] < 255;
-    for (let c = 0; c < 3; c++) rgb[out + c] = blended(pixels[at + c], alpha[k]);
+    const how = (alpha[k] = pixels[at + 3]);
+    clear ||= how < 255;
+    for (let c = 0; c < 3; c++) rgb[out + c] = how === 255 ? pixels[at + c] : blended(pixels[at + c], how);
   }
   return { pixels: rgb, width, height, alpha: clear ? alpha : undefined };
 }
 
-const blended = (level, alpha) => (alpha === 255 ? level : scaled(1, level * alpha + 255 * (255 - alpha)));
+const blended = (level, alpha) => scaled(1, level * alpha + 255 * (255 - alpha));
 
 /** ITU-R 601 in sixteen binary places, as Pillow has it. */
 function greyOf(rgb) {
@@ -86,7 +86,8 @@ function cutOut(grey, width, height, { mask, width: maskWidth, height: maskHeigh
   const opaque = resizeFloats(Float32Array.from(mask), maskWidth, maskHeight, width, height, FILTERS.bilinear);
   const box = boxOf(opaque, width, height);
   if (!box) throw new Refusal("no-garment");
-  return { lit: opaque.map((how, k) => grey[k] * how), width, height, box };
+  for (let k = 0; k < opaque.length; k++) opaque[k] *= grey[k];
+  return { lit: opaque, width, height, box };
 }
 
 /** Centred on 28 × 28, the longest edge 28 pixels; the width is multiplied with `share` first. */

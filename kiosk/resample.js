@@ -132,11 +132,12 @@ export function resizeFloats(values, width, height, toWidth, toHeight, filter, b
 /**
  * RGBA: blocks of `side` × `side` pixels as one each; those at the right and the lower edge may be smaller.
  *
- * What is transparent does not count: its colour is nothing that anybody sees.
+ * What is transparent does not count: its colour is nothing that anybody sees. Two of a pixel's four bytes are summed at
+ * once, a block's row in 16 bits each, which is enough for rows of 256 pixels.
  */
 export function reduced({ pixels, width, height }, side) {
   if (side === 1) return { pixels, width, height };
-  const source = premultiplied(pixels);
+  const words = wordsOf(premultiplied(pixels));
   const [toWidth, toHeight] = [Math.ceil(width / side), Math.ceil(height / side)];
   const small = new Uint8ClampedArray(toWidth * toHeight * 4);
   for (let y = 0, out = 0; y < toHeight; y++) {
@@ -146,13 +147,17 @@ export function reduced({ pixels, width, height }, side) {
       const count = (bottom - top) * (right - left);
       const half = count >> 1;
       let [red, green, blue, alpha] = [half, half, half, half];
-      for (let row = top; row < bottom; row++)
-        for (let at = (row * width + left) * 4, end = (row * width + right) * 4; at < end; at += 4) {
-          red += source[at];
-          green += source[at + 1];
-          blue += source[at + 2];
-          alpha += source[at + 3];
+      for (let row = top; row < bottom; row++) {
+        let [redBlue, greenAlpha] = [0, 0];
+        for (let at = row * width + left, end = row * width + right; at < end; at++) {
+          redBlue = (redBlue + (words[at] & 0xff00ff)) | 0;
+          greenAlpha = (greenAlpha + ((words[at] >>> 8) & 0xff00ff)) | 0;
         }
+        red += redBlue & 0xffff;
+        green += greenAlpha & 0xffff;
+        blue += redBlue >>> 16;
+        alpha += greenAlpha >>> 16;
+      }
       const share = Math.trunc(Math.fround(2 ** 24 / count)); // as many binary places as Pillow keeps
       small[out] = Math.floor((red * share) / 2 ** 24);
       small[out + 1] = Math.floor((green * share) / 2 ** 24);
@@ -161,6 +166,12 @@ export function reduced({ pixels, width, height }, side) {
     }
   }
   return { pixels: straight(small), width: toWidth, height: toHeight };
+}
+
+/** Four bytes a pixel as one number, red the lowest: browsers run on machines that put the lowest byte first. */
+function wordsOf(pixels) {
+  const bytes = pixels.byteOffset % 4 ? pixels.slice() : pixels;
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
 /** a · b / 255, rounded, in whole numbers. */

@@ -11,6 +11,7 @@ from tests import golden
 from tests.browsing import (
     CAMERA,
     CHROMIUM,
+    FLAGS,
     REFERENCE,
     answer,
     encoded,
@@ -62,6 +63,24 @@ def test_camera_is_shown_and_its_picture_answered(visit, address):
     answer(page)
     assert page.is_visible("#still")
     assert page.evaluate("document.getElementById('video').srcObject") is None  # let go
+
+
+def test_camera_that_sees_nothing_but_ground_goes_on_and_may_be_asked_again(playwright, visit, address, tmp_path):
+    film = tmp_path / "film.mjpeg"
+    film.write_bytes(encoded(Image.new("RGB", (640, 480), "white"), "JPEG") * 30)
+    flags = [*FLAGS, *CAMERA, f"--use-file-for-fake-video-capture={film}"]
+    with contextlib.closing(playwright.chromium.launch(executable_path=CHROMIUM, args=flags)) as browser:
+        page = visit(address, browser=browser, permissions=["camera"])
+        page.click("#camera")
+        until(page, "document.getElementById('video').videoWidth > 0")
+        for _ in range(2):
+            page.click("#capture")
+
+            assert state(page) == "no-garment"
+            until(page, "!document.getElementById('video').paused")
+            assert page.is_visible("#video")
+            page.click("#notice-close")
+        page.context.close()
 
 
 SAMPLE_FIRST = """() => {
