@@ -2,6 +2,11 @@
 
     python -m flows.automations       # again and again as one likes; `make schedule` does it, too
 
+The two that end the runs of processes that died take part in every event of every run. On SQLite each is a transaction
+that reads, then writes, and fails at once if another writes meanwhile; Prefect's server then drops the event, for the
+messages, too. So they are for a server on PostgreSQL. Under `make schedule`, which is on SQLite, its sweep
+(flows/reconciliation.py) ends such runs, and nothing but the messages is brought up.
+
 The address that messages go to comes from SEAMLINE_MESSAGES_TO, a webhook that takes JSON; without it none are sent.
 It is kept in a block of Prefect's server and stands in no file.
 """
@@ -77,9 +82,13 @@ def messages(block: UUID) -> AutomationCore:
     return AutomationCore.model_validate(described)
 
 
-def bring_up(address: str) -> list[str]:
-    """Make the automations or bring them up to date; their names. `address`: where messages go, "": nowhere."""
-    wanted = [silent_runs(), stranded_runs()]
+def bring_up(address: str, *, ends_dead: bool = True) -> list[str]:
+    """Make the automations or bring them up to date; their names.
+
+    `address`: where messages go, "": nowhere. `ends_dead`: whether the server ends runs whose processes died.
+    """
+    dead = [silent_runs(), stranded_runs()]
+    wanted = list(dead) if ends_dead else []
     if address:
         block = CustomWebhookNotificationBlock.model_validate(
             {"name": BLOCK, "url": address, "json_data": {"text": "{{subject}}: {{body}}"}, "timeout": TIMEOUT_S}
@@ -92,6 +101,8 @@ def bring_up(address: str) -> list[str]:
                 client.update_automation(there[0].id, automation)
             else:
                 client.create_automation(automation)
+        if not ends_dead:
+            _remove(client, *(automation.name for automation in dead))
         if not address:
             _tell_nobody(client)
     return [automation.name for automation in wanted]
@@ -99,10 +110,15 @@ def bring_up(address: str) -> list[str]:
 
 def _tell_nobody(client: SyncPrefectClient) -> None:
     """Remove what an earlier address has left: it would go on sending there."""
-    for automation in client.read_automations_by_name(MESSAGES):
-        client.delete_automation(automation.id)
+    _remove(client, MESSAGES)
     with suppress(ValueError):  # there is none
         CustomWebhookNotificationBlock.delete(BLOCK)
+
+
+def _remove(client: SyncPrefectClient, *names: str) -> None:
+    for name in names:
+        for automation in client.read_automations_by_name(name):
+            client.delete_automation(automation.id)
 
 
 def unusable(address: str) -> str:

@@ -1,6 +1,6 @@
 """Everything that retraining on a schedule needs, on one machine, until Ctrl-C: `python -m flows.schedule`.
 
-Prefect's server (SQLite, this machine alone), the work pool, the deployments of prefect.yaml, the automations and a
+Prefect's server (SQLite, this machine alone), the work pool, the deployments of prefect.yaml, the messages and a
 worker. What ends of itself is started again; what is left behind when this process is killed ends soon, each being on a
 leash (flows/leash.py). It may be repeated at any time: nothing is made twice, no schedule is paused.
 """
@@ -29,7 +29,7 @@ LOG = stages.ROOT / "data/.schedule/server.log"
 START_S = 180.0  # the server's first start makes its database
 LEFT_BEHIND_S = 30.0
 LOOK_AGAIN_S = 1.0
-SWEEP_S = 20.0
+SWEEP_S = 15.0  # with reconciliation.GRACE: what was killed has its final state in 75 s
 
 
 def main() -> int:
@@ -115,7 +115,7 @@ def _describe() -> bool:
         if done.returncode:
             sys.stderr.write(done.stdout + done.stderr)
             return False
-    automations.bring_up(os.environ.get(automations.ADDRESS, ""))
+    automations.bring_up(os.environ.get(automations.ADDRESS, ""), ends_dead=False)  # the sweep does
     return True
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class Schedule:
     def kill(self, *words: str) -> None:
         """SIGKILL to the processes of these commands."""
         for pid in [pid for word in words for pid in self.of(word)]:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 """The clock of the machine jumps while `make schedule` runs: O4 of docs/faults.md."""
 
+import time
 from datetime import datetime, timedelta
 
 import pytest
 
+from flows.schedule import SWEEP_S
 from tests.nightly import bring, ended, held, hold, live, made, state, wait_for
 from tests.scheduled import connected, environment, record_of, tick
 
@@ -36,8 +38,8 @@ def test_run_during_which_the_clock_jumps_ends_as_it_ended(schedule, client, pro
     free, flow_run = hold(project, "learn"), tick(client, clock.now())
     held(project, "learn")
     clock.set(clock.ahead + jump)
-    if jump > timedelta():  # the server has heard nothing of the run for so long that it takes it for dead
-        assert ended(client, flow_run, FINAL_S).type == "CRASHED"
+    time.sleep(2 * SWEEP_S)
+    assert state(client, flow_run).name == "Running", "its process is there"
     free.unlink()
 
     wait_for(lambda: state(client, flow_run).name == "Released", FINAL_S, "the true end, told to Prefect")
