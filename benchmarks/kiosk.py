@@ -172,8 +172,10 @@ def until(page: Any, expression: str) -> None:
 
 
 def memory_bytes(browser: Any, page: Any) -> int:
-    """Anonymous memory of all renderers, after a collection of garbage."""
+    """Anonymous memory of all renderers, after a collection of garbage in the page and its worker."""
     page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
+    for worker in page.workers:
+        worker.evaluate("gc()")
     processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
     return sum(_anonymous_bytes(one["id"]) for one in processes if one["type"] == "renderer")
 

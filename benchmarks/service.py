@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--soak", type=float, default=0.0, help="seconds at 300 a second behind it: 600, 902")
     parser.add_argument("--model", type=Path, help="a file for both, or a bundle: ours then has its own precision")
     chosen = parser.parse_args()
-    model = chosen.model or next(path for path in _models() if path.is_file())
+    model = chosen.model or next(path for path in models() if path.is_file())
     shots, photographs = [form(shot(seed)) for seed in range(8)], [form(shot(seed, plain=False)) for seed in range(8)]
     with ours_running(model) as ours, _rival(model / "model.onnx" if model.is_dir() else model) as rival:
         rows = ladder([ours, rival], shots, chosen.rates, chosen.seconds)
@@ -76,7 +76,7 @@ def main() -> None:
     print(text)
 
 
-def _models() -> Iterator[Path]:
+def models() -> Iterator[Path]:
     yield ROOT / "exports/bundle/model.onnx"
     yield ROOT / "seamline/reference/model.onnx"
 

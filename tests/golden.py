@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from seamline import Classifier, bundle, pictures
@@ -22,6 +23,7 @@ REFERENCE = ROOT / "seamline/reference"
 IMAGES = 1000
 PHOTOGRAPHS = 60
 SEED = 11
+Images = npt.NDArray[np.uint8]
 
 
 class Case(NamedTuple):
@@ -30,13 +32,13 @@ class Case(NamedTuple):
     content: bytes  # PNG, so that every reader decodes the same pixels
 
 
-def garments():
+def garments() -> Images:
     """Twenty-two garments of Fashion-MNIST, uint8 (28, 28): the examples, and the reference bundle's golden images."""
     examples = [np.asarray(Image.open(path).convert("L")) for path in sorted((ROOT / "examples").glob("*.png"))]
     return np.stack([*examples, *bundle.golden(bundle.read(REFERENCE)).images])
 
 
-def images(count=IMAGES):
+def images(count: int = IMAGES) -> Images:
     """Garments shifted, mirrored, lightened, mixed and roughened: uint8 (count, 28, 28), all different."""
     generator, those = np.random.default_rng(SEED), garments().astype(float)
     made = []
@@ -63,7 +65,7 @@ def plain() -> Iterator[Case]:
         yield Case(f"clear-{number}", "plain", png(clear))
 
 
-def photographs(count=PHOTOGRAPHS) -> Iterator[Case]:
+def photographs(count: int = PHOTOGRAPHS) -> Iterator[Case]:
     """Garments on grounds with grain, folds and one-sided light, as a telephone sees them."""
     generator, those = np.random.default_rng(SEED + 2), garments()
     for number in range(count):
@@ -79,7 +81,7 @@ def photographs(count=PHOTOGRAPHS) -> Iterator[Case]:
         yield Case(f"photograph-{number}", "photograph", png(seen))
 
 
-def textured(width, height, generator):
+def textured(width: int, height: int, generator: np.random.Generator) -> Image.Image:
     colours = generator.integers(40, 240, (2, 3))
     ramp = np.linspace(-1, 1, width)[None, :, None] + np.linspace(-1, 1, height)[:, None, None]
     field = np.where((np.arange(width) < width * generator.uniform(0.3, 1.5))[None, :, None], *colours)
@@ -87,32 +89,33 @@ def textured(width, height, generator):
     return Image.fromarray((field * (1 + 0.15 * ramp) + grain).clip(0, 255).astype(np.uint8))
 
 
-def shot(large, colour, ground, generator):
+def shot(large: Image.Image, colour: tuple[int, ...], ground: int, generator: np.random.Generator) -> Image.Image:
     """A garment of one colour on plain ground, off the middle."""
-    size = tuple(int(side * generator.uniform(1.05, 1.6)) + 4 for side in large.size)
+    width, height = (int(side * generator.uniform(1.05, 1.6)) + 4 for side in large.size)
+    size = (width, height)
     picture = Image.new("RGB", size, (ground,) * 3)
     picture.paste(Image.new("RGB", size, colour), mask=padded(large, size))
     ImageDraw.Draw(picture).point((size[0] // 2, size[1] // 2), fill=(ground ^ 0x80,) * 3)
     return picture
 
 
-def enlarged(garment, side):
+def enlarged(garment: Images, side: int) -> Image.Image:
     return Image.fromarray(garment).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def padded(large, size):
+def padded(large: Image.Image, size: tuple[int, int]) -> Image.Image:
     canvas = Image.new("L", size)
     canvas.paste(large, ((size[0] - large.width) // 2, (size[1] - large.height) // 2))
     return canvas
 
 
-def png(picture):
+def png(picture: Image.Image) -> bytes:
     content = io.BytesIO()
     picture.save(content, "PNG", compress_level=1)
     return content.getvalue()
 
 
-def prepared(content):
+def prepared(content: bytes) -> Images:
     """The views of a picture; none, if it is refused: a garment of its ground's colour, for one."""
     try:
         return pictures.from_picture(content)
@@ -120,7 +123,7 @@ def prepared(content):
         return np.zeros((0, 28, 28), np.uint8)
 
 
-def write(folder, photographs_too=PHOTOGRAPHS):
+def write(folder: Path, photographs_too: int = PHOTOGRAPHS) -> None:
     """All cases and what Python says of them."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     classifier, blobs, told = Classifier(REFERENCE), bytearray(), []
