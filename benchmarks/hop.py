@@ -8,6 +8,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import numpy as np
 import onnxruntime
@@ -40,7 +41,7 @@ async def main() -> None:
         answers.classify(serving, content)
 
     async def through_pipes() -> None:
-        await worker.ask(question)
+        assert (await worker.ask(question)).head["status"] == HTTPStatus.OK  # noqa: S101
 
     times = await _medians([rival, ours, through_pipes])
     await worker.stop()

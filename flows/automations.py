@@ -1,10 +1,10 @@
 """What Prefect's server does by itself: end the runs of processes that died, tell a person of a refusal or a failure.
 
-    python -m flows.automations       # again and again as one likes; `make schedule` does it, too
+    python -m flows.automations       # again and again as one likes; the messages `make schedule` brings up, too
 
 The two that end the runs of processes that died take part in every event of every run. On SQLite each is a transaction
 that reads, then writes, and fails at once if another writes meanwhile; Prefect's server then drops the event, for the
-messages, too. So they are for a server on PostgreSQL. Under `make schedule`, which is on SQLite, its sweep
+messages, too. So they are for a server on PostgreSQL. Under `make schedule`, whatever its database, a sweep
 (flows/reconciliation.py) ends such runs, and nothing but the messages is brought up.
 
 The address that messages go to comes from SEAMLINE_MESSAGES_TO, a webhook that takes JSON; without it none are sent.

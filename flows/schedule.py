@@ -105,7 +105,7 @@ def _gave_up(console: Console, why: str) -> int:
 
 
 def _describe() -> bool:
-    """Pool, deployments and automations, made or brought up to date; whether that went well."""
+    """Pool, deployments and messages, made or brought up to date; whether that went well."""
     pool = deployments.pool()
     for command in (
         ["work-pool", "create", pool, "--type", "process", "--overwrite"],

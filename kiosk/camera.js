@@ -3,7 +3,7 @@
 import { Refusal } from "./refusal.js";
 
 const WISHES = { audio: false, video: { facingMode: { ideal: "environment" }, width: { ideal: 1280 }, height: { ideal: 960 } } };
-const LONGEST = 640; // of what is classified: the model's side of preparing makes 320 of it (pictures.js)
+const LONGEST = 512; // of what is classified: twice what is made of it (pictures.js)
 const REASONS = {
   NotAllowedError: "camera-refused",
   SecurityError: "camera-refused",
@@ -16,6 +16,7 @@ const REASONS = {
 export class Camera {
   #video;
   #stream;
+  still = false; // its picture is looked at
   #stops = 0; // so that a start which was stopped while the browser asked comes to nothing
 
   /** @param {(refusal: Refusal) => void} lost called if the camera goes while it is on */
@@ -56,6 +57,7 @@ export class Camera {
   async frame() {
     const { videoWidth: width, videoHeight: height } = this.#video;
     if (!width) throw new Refusal("camera-broken");
+    this.still = true;
     this.#video.pause();
     const share = Math.min(1, LONGEST / Math.max(width, height));
     const [resizeWidth, resizeHeight] = [width, height].map((side) => Math.max(1, Math.round(side * share)));
@@ -63,18 +65,21 @@ export class Camera {
   }
 
   /** The same, as large as it is, to be looked at. */
-  still(canvas) {
+  copied(canvas) {
+    if (!this.#video.videoWidth) throw new Refusal("camera-broken"); // let go since
     [canvas.width, canvas.height] = [this.#video.videoWidth, this.#video.videoHeight];
     canvas.getContext("2d").drawImage(this.#video, 0, 0);
     return canvas;
   }
 
   goOn() {
+    this.still = false;
     if (this.on) this.#video.play().catch(() => undefined); // it was let go meanwhile
   }
 
   stop() {
     ended(this.#stream);
+    this.still = false;
     this.#stream = undefined;
     this.#stops += 1;
     this.#video.srcObject = null;

@@ -150,17 +150,19 @@ function watching(on) {
 }
 
 async function capture() {
-  if (!camera.on) return;
+  if (!camera.on || camera.still) return; // a second tap adds nothing
+  const mine = turn + 1;
   try {
     const still = at("still").cloneNode(); // the one that is shown stays, with its answer, until this one has its own
     const frame = await camera.frame();
     if (!camera.on) return;
-    const drawn = new Promise((done) => setTimeout(() => done(camera.still(still)))); // while the worker thinks
+    const drawn = new Promise((done) => setTimeout(done)).then(() => camera.copied(still)); // while the worker thinks
+    drawn.catch(() => undefined); // said by `ask`
     await ask(frame, captured, drawn);
   } catch (error) {
     fail(error);
   }
-  camera.goOn(); // if there was no answer
+  if (turn <= mine) camera.goOn(); // there was no answer, and nobody asked since
 }
 
 /** After a capture its still picture is shown, and the camera let go. */

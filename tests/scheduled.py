@@ -75,14 +75,22 @@ class Schedule:
 
     def of(self, words: str) -> list[int]:
         """The processes of one command, leashes apart."""
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in self.all()}
-        return [pid for pid, command in commands.items() if words in command and "leash.py" not in command]
+        commands = {pid: command(pid) for pid in self.all()}
+        return [pid for pid, found in commands.items() if found and words in found and "leash.py" not in found]
 
     def kill(self, *words: str) -> None:
         """SIGKILL to the processes of these commands."""
         for pid in [pid for word in words for pid in self.of(word)]:
             with suppress(ProcessLookupError):  # it has ended since
                 os.kill(pid, signal.SIGKILL)
+
+
+def command(pid: int) -> str:
+    """What a process was started with; "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @pytest.fixture(scope="module")

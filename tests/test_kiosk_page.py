@@ -65,6 +65,26 @@ def test_camera_is_shown_and_its_picture_answered(visit, address):
     assert page.evaluate("document.getElementById('video').srcObject") is None  # let go
 
 
+TAPPED_TWICE = """() => {
+  const [capture, video] = ["capture", "video"].map((id) => document.getElementById(id));
+  capture.click();
+  capture.click();
+  return video.paused;
+}"""
+
+
+def test_camera_that_is_tapped_twice_answers_once(visit, address):
+    page = visit(address, permissions=["camera"])
+    page.click("#camera")
+    until(page, "document.getElementById('video').videoWidth > 0")
+
+    assert page.evaluate(TAPPED_TWICE)
+
+    answer(page)
+    assert page.evaluate("document.body.dataset.answer") == "1"
+    assert page.evaluate("document.getElementById('still').width") > 0
+
+
 def test_camera_that_sees_nothing_but_ground_goes_on_and_may_be_asked_again(playwright, visit, address, tmp_path):
     film = tmp_path / "film.mjpeg"
     film.write_bytes(encoded(Image.new("RGB", (640, 480), "white"), "JPEG") * 30)
@@ -74,7 +94,7 @@ def test_camera_that_sees_nothing_but_ground_goes_on_and_may_be_asked_again(play
         page.click("#camera")
         until(page, "document.getElementById('video').videoWidth > 0")
         for _ in range(2):
-            page.click("#capture")
+            assert page.evaluate(TAPPED_TWICE), "its picture stands still while it is looked at"
 
             assert state(page) == "no-garment"
             until(page, "!document.getElementById('video').paused")

@@ -344,6 +344,15 @@ def test_messages_end_when_the_address_is_taken_away(server, client):
         client.delete_automation(found.id)  # the server is every test's
 
 
+@pytest.mark.slow
+def test_automations_that_an_earlier_make_schedule_brought_up_are_removed(server, client):
+    with temporary_settings({PREFECT_API_URL: server}):
+        assert len(automations.bring_up("")) == 2
+
+        assert automations.bring_up("", ends_dead=False) == []
+        assert client.read_automations() == []
+
+
 @pytest.mark.parametrize(
     ("before", "night", "at"),
     [
