@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from flows import stages, trials
+from flows import life, stages, trials
 from flows.ending import exit_on_sigterm
 from tasks import comparison as work
 from tasks import params, recipes
@@ -26,6 +26,7 @@ COLUMNS = ("recipe", "seeds", "published test", "test", "parameters", "training 
 @flow(name="comparison", persist_result=False)
 def comparison(most_epochs: int, page: str, names: list[str] | None = None, seeds: int = 1) -> State | None:
     """A trial for each seed of each recipe (all, if none is named); the table and the page also when some failed."""
+    life.show()
     root, target = stages.ROOT, stages.ROOT / page
     settings = params.load(root / "params.yaml").experiments.model_copy(update={"most_epochs": most_epochs})
     chosen = names or recipes.names(root / "recipes")

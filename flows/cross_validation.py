@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from flows import stages, trials
+from flows import life, stages, trials
 from flows.ending import exit_on_sigterm
 from tasks import cross_validation as work
 from tasks import params, recipes
@@ -25,6 +25,7 @@ PAGE, QUICK_PAGE = (
 @flow(name="cross-validation", persist_result=False)
 def cross_validation(names: list[str], most_epochs: int, page: str) -> State | None:
     """A trial for each fold of each recipe; the table and the page also when some failed."""
+    life.show()
     root, target = stages.ROOT, stages.ROOT / page
     settings = params.load(root / "params.yaml").experiments.model_copy(update={"most_epochs": most_epochs})
     folders = work.lay_out(settings, names, root / "recipes", root / "data/normalised", target.parent)

@@ -27,7 +27,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
-from flows import deployments, outcomes
+from flows import deployments, life, outcomes
 from flows.kept import marked
 from flows.shown import AWAY
 from tasks import runs, runs_page
@@ -109,9 +109,12 @@ def sweep(root: Path, pool: str) -> None:
     clear_up(root)
     with _telling() as client:
         keep_one_tick(root, client)
+        lost = life.lost(root)  # first: whoever has told Prefect of its end has done so by now
         for run in _runs_under_way(client):
             if not alive(run.id):
-                _tell(client, root, run, sure=run.work_pool_name == pool and _older_than_grace(run))
+                _tell(client, root, run, sure=str(run.id) in lost or _left_behind(run, pool))
+        for name in lost:
+            life.forget(root, name)
 
 
 def clear_up(root: Path) -> None:
@@ -123,7 +126,7 @@ def clear_up(root: Path) -> None:
 
 def alive(flow_run: UUID) -> bool:
     """Whether a process of this machine runs this flow run for a worker."""
-    return bool(marked(f"PREFECT__FLOW_RUN_ID={flow_run}"))
+    return bool(marked(f"{life.WORKER_S}={flow_run}"))
 
 
 @contextmanager
@@ -179,8 +182,11 @@ def _tell(client: SyncPrefectClient, root: Path, run: FlowRun, *, sure: bool) ->
         client.set_flow_run_state(run.id, Crashed(message=KILLED))
 
 
-def _older_than_grace(run: FlowRun) -> bool:
-    return run.state is not None and datetime.now(UTC) - run.state.timestamp > GRACE
+def _left_behind(run: FlowRun, pool: str) -> bool:
+    """Whether a run that no process runs should have one: its pool's, or one begun by hand that has got no further."""
+    if run.state is None or datetime.now(UTC) - run.state.timestamp < GRACE:
+        return False
+    return run.work_pool_name == pool or (run.deployment_id is None and run.state.is_pending())
 
 
 def _age(moment: str) -> timedelta:

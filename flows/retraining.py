@@ -20,7 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from rich.console import Console
 
-from flows import automations, deployments, outcomes, reconciliation, shown, stages, training
+from flows import automations, deployments, life, outcomes, reconciliation, shown, stages, training
 from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 from tasks import runs, runs_page
@@ -41,6 +41,7 @@ WAIT_S = 3.0  # for another writer: who clears up holds the lock for less than t
 @flow(name=reconciliation.FLOW, persist_result=False)
 def retraining() -> State:
     """Retrain if anything is new, and let the result serve if it is no worse; ends in the state of its outcome."""
+    life.show()
     run = _current()
     record = runs.new(str(run.id), reconciliation.started_by(run), reconciliation.due(run))
     try:

@@ -20,7 +20,7 @@ from prefect.settings import get_current_settings
 from rich.console import Console
 from rich.markup import escape
 
-from flows import shown, stages, summary
+from flows import life, shown, stages, summary
 from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 from tasks.errors import BusyError
@@ -47,6 +47,7 @@ class Walked(NamedTuple):
 @flow(name="training", persist_result=False)
 def training() -> State | None:
     """Bring every stage up to date, in order; a stage that fails ends the run, with its own last line as the reason."""
+    life.show()
     try:
         with one_writer(stages.ROOT, "make run", wait_s=WAIT_S) as lock, stages.Dvc(lock=lock) as dvc:
             walked = walk(dvc)

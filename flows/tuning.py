@@ -13,7 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 
-from flows import stages, trials
+from flows import life, stages, trials
 from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 from tasks import files, params, recipes, search, studies, tuning_page
@@ -25,6 +25,7 @@ from tasks.tuning import Tuning
 @flow(name="tuning", persist_result=False)
 def tuning(recipe: str, trials_wanted: int, most_epochs: int) -> State | None:
     """As many trials as wanted, those of earlier runs included; the table and the page also when some failed."""
+    life.show()
     what, failures = described(recipe, most_epochs), dict[str, str]()
     target = stages.ROOT / page(what)
     try:

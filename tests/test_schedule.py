@@ -17,9 +17,10 @@ from uuid import UUID
 import pytest
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
-from flows import reconciliation
+from flows import life, reconciliation
+from flows.schedule import SWEEP_S
 from tasks import runs
-from tests.nightly import answers, bring, ended, held, hold, live, made, records, state, wait_for
+from tests.nightly import answers, bring, ended, held, hold, live, made, records, start_quietly, state, wait_for
 from tests.pipeline import all_ended
 from tests.scheduled import connected, deployment, environment, record_of, tick
 
@@ -258,6 +259,33 @@ def test_disk_that_cannot_be_written_does_not_end_make_schedule(schedule, projec
     in_the_way.rmdir()
 
     wait_for(lambda: record_of(project, left_open.flow_run).outcome == "crashed", 60, "what was left to do")
+
+
+@pytest.mark.parametrize("flow", ["training", "retraining"])
+def test_run_that_a_person_started_is_left_alone_until_it_is_killed(schedule, client, project, flow):
+    bring(project, {"training": "0.951", "retraining": "0.952"}[flow])
+    free = hold(project, "learn")
+    process = start_quietly(project, sys.executable, "-m", f"flows.{flow}")
+    held(project, "learn")
+    (flow_run,) = (run.id for run in client.read_flow_runs() if run.state.is_running())
+    time.sleep(2 * SWEEP_S)
+    assert state(client, flow_run).is_running()
+    process.kill()
+    process.wait(10)
+
+    assert ended(client, flow_run, FINAL_S).type == "CRASHED"
+    assert not list((project.root / life.FOLDER).iterdir())
+    free.unlink()
+
+
+def test_run_killed_before_it_began_is_ended(schedule, client):
+    from prefect.states import Pending
+
+    from flows.training import training
+
+    never_began = client.create_flow_run(training, state=Pending())
+
+    assert ended(client, never_began.id, FINAL_S).type == "CRASHED"
 
 
 def test_flow_run_that_is_deleted_meanwhile_costs_a_warning(client, project):
