@@ -5,6 +5,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,14 @@ from tests.pipeline import free_port
 
 @pytest.fixture
 def postgresql():
-    """A real PostgreSQL server on this machine alone, in a folder of its own; the address of its database."""
+    """A real PostgreSQL server on this machine alone; the address of its database."""
+    with serving() as port:
+        yield f"postgresql+psycopg://seamline@127.0.0.1:{port}/postgres"
+
+
+@contextmanager
+def serving(others: str = "") -> Iterator[int]:
+    """PostgreSQL in a folder of its own; its port. `others`: an address at which it asks other machines for a password."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not binaries:
         pytest.fail("PostgreSQL is not installed. Debian: apt-get install postgresql")
@@ -26,9 +35,15 @@ def postgresql():
         as_other = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
     made = [binaries[-1] / "initdb", "--auth=trust", "--username=seamline", "--no-sync", "--pgdata", folder / "data"]
     subprocess.run([*as_other, *made], check=True, capture_output=True, cwd="/")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    listening = ",".join(["127.0.0.1", *([others] if others else [])])
+    if others:
+        with (folder / "data/pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {others}/24 scram-sha-256\n")
+    options = f"-p {port} -c listen_addresses={listening} -c unix_socket_directories={folder} -c fsync=off"
     control = [*as_other, binaries[-1] / "pg_ctl", "--pgdata", folder / "data", "--silent", "--wait"]
     subprocess.run([*control, "--options", options, "--log", folder / "log", "start"], check=True, cwd="/")
-    yield f"postgresql+psycopg://seamline@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "--mode=immediate", "stop"], check=True, cwd="/")
-    shutil.rmtree(folder)
+    try:
+        yield port
+    finally:
+        subprocess.run([*control, "--mode=immediate", "stop"], check=True, cwd="/")
+        shutil.rmtree(folder)
