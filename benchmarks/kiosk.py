@@ -45,6 +45,7 @@ WARM = 100  # captures after which what is made once has been made
 COLD = 5  # loads, each in a browser profile of its own
 CHUNK = 1000  # captures between two looks at the memory
 ANSWERS = 100
+PAUSE_MS = 100  # at least, before a tap: another frame of the film
 SHOWN = 100  # photographs
 CAMERA = (1280, 960)  # pixels, as the page asks for
 FRAMES = 10  # of each photograph, a third of a second
@@ -55,16 +56,21 @@ AGAIN = """async (packed) => {
   await seamline.thinker.answer(new Blob([bytes])).catch(() => undefined); // nothing but ground
   return performance.now() - start;
 }"""
-TAPS = """async (count) => {
+TAPS = """async ([count, pausesMs]) => {
   const element = (id) => document.getElementById(id);
   const [camera, capture, again, video] = ["camera", "capture", "again", "video"].map(element);
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+  const filming = async () => {
+    for (const until = performance.now() + 30_000; capture.hidden || !video.videoWidth; await pause(2)) {
+      if (performance.now() > until) throw new Error("The camera did not start.");
+    }
+  };
   const times = [];
   for (let k = 0; k < count; k++) {
     dispatchEvent(new Event("pointerdown")); // somebody is there: the page would let the camera go after a minute
     camera.click();
-    while (capture.hidden || !video.videoWidth) await pause(5);
-    await pause(100 + 200 * Math.random());
+    await filming();
+    await pause(pausesMs * (1 + 2 * Math.random()));
     const answered = new Promise((done) => {
       const seen = () => document.body.dataset.answer || !element("notice").hidden;
       const observer = new MutationObserver(() => seen() && (observer.disconnect(), done()));
@@ -90,18 +96,6 @@ SHRUNK = """async (packed) => {
   const shrunk = await sized(whole, 512); // before the worker is given the other
   const named = async (picture) => (await seamline.thinker.answer(picture)).order[0].name;
   return [await named(whole), await named(shrunk)];
-}"""
-CAPTURES = """async (count) => {
-  const [camera, capture, again] = ["camera", "capture", "again"].map((id) => document.getElementById(id));
-  const until = async (true_) => { while (!true_()) await new Promise((done) => setTimeout(done, 2)); };
-  for (let k = 0; k < count; k++) {
-    dispatchEvent(new Event("pointerdown")); // somebody is there: the page would let the camera go after a minute
-    camera.click();
-    await until(() => !capture.hidden && document.getElementById("video").videoWidth);
-    capture.click();
-    await until(() => document.body.dataset.answer);
-    again.click();
-  }
 }"""
 VIEWS = """async (packed) => {
   const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
@@ -176,8 +170,8 @@ def later(page: Any, photographs: list[bytes]) -> dict[str, list[float]]:
         packed = [base64.b64encode(content).decode() for content in contents]
         [page.evaluate(AGAIN, one) for one in packed]  # once: a browser compiles what it has seen often
         times[name] = [page.evaluate(AGAIN, one) for one in packed]
-    page.evaluate(TAPS, ANSWERS)
-    times["tap on the camera's button"] = page.evaluate(TAPS, ANSWERS)
+    page.evaluate(TAPS, [ANSWERS, PAUSE_MS])
+    times["tap on the camera's button"] = page.evaluate(TAPS, [ANSWERS, PAUSE_MS])
     return times
 
 
@@ -202,10 +196,10 @@ def _anonymous_bytes(process: int) -> int:
 
 
 def growth(browser: Any, page: Any, captures: int) -> int:
-    page.evaluate(CAPTURES, WARM)
+    page.evaluate(TAPS, [WARM, 0])
     before = memory_bytes(browser, page)
     for done in range(0, captures, CHUNK):
-        page.evaluate(CAPTURES, min(CHUNK, captures - done))
+        page.evaluate(TAPS, [min(CHUNK, captures - done), 0])
         print(
             f"{min(done + CHUNK, captures):,} captures: {(memory_bytes(browser, page) - before) / 2**20:+.1f} MB",
             flush=True,
@@ -239,6 +233,8 @@ def main() -> None:
     parser.add_argument("--captures", type=int, default=1000)
     parser.add_argument("--photographs", type=Path)
     chosen = parser.parse_args()
+    if not (ROOT / "kiosk/vendor").is_dir():
+        parser.error("the page has not all that it needs yet: make kiosk")
     photographs = shown(chosen.photographs)
     with tempfile.TemporaryDirectory() as folder, serving() as address, sync_playwright() as driver:
         filmed = film(photographs, Path(folder) / "film.mjpeg")

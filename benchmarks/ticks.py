@@ -88,7 +88,7 @@ def under_way(server: str) -> list[str]:
 
 
 def never_ended(server: str) -> list[str]:
-    """What was killed before it had a record, and that the automations have not ended either."""
+    """What was killed before it had a record, and that the sweep of `make schedule` has not ended either."""
     until = time.monotonic() + FINAL_S
     while (left := under_way(server)) and time.monotonic() < until:
         time.sleep(1)
@@ -96,22 +96,28 @@ def never_ended(server: str) -> list[str]:
 
 
 def main(ticks: int) -> int:
-    """Run them with a Prefect server of their own and write the page; exit status 1 if anything was wrong."""
+    """Run them beside a `make schedule` of their own and write the page; exit status 1 if anything was wrong."""
     # By name: what mypy checks does not import tests.
-    nightly, pipeline = (importlib.import_module(f"tests.{name}") for name in ("nightly", "pipeline"))
+    nightly, pipeline, scheduled = (
+        importlib.import_module(f"tests.{name}") for name in ("nightly", "pipeline", "scheduled")
+    )
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        bare = pipeline.bare(Path(scratch))
-        with pipeline.serving(bare, Path(scratch)) as server:
-            environment = bare | {"PREFECT_API_URL": server, "DO_NOT_TRACK": "1"}
-            project = nightly.made(Path(scratch) / "project", environment).root
-            subprocess.run([sys.executable, "-m", "flows.automations"], cwd=project, env=environment, check=True)
-            soaked = soak(project, environment, ticks)
-            found = soaked.wrong + never_ended(server)
-        outcomes = [record.outcome for record in runs.read_all(project)[0]]
+        folder = Path(scratch)
+        project = nightly.made(
+            folder / "project", scheduled.environment(pipeline.bare(folder) | {"DO_NOT_TRACK": "1"}, folder)
+        )
+        schedule = scheduled.Schedule(project)
+        schedule.start()
+        try:
+            soaked = soak(project.root, project.environment, ticks)
+            found = soaked.wrong + never_ended(project.environment["PREFECT_API_URL"])
+        finally:
+            schedule.stop()
+        outcomes = [record.outcome for record in runs.read_all(project.root)[0]]
     counted = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
     text = (
-        f"# Ticks\n\n{measured.by(f'python -m benchmarks.ticks {ticks}')}, Prefect's server (SQLite) on it as well.\n\n"
+        f"# Ticks\n\n{measured.by(f'python -m benchmarks.ticks {ticks}')}, beside `make schedule` on SQLite.\n\n"
         f"{ticks:,} ticks, {AT_ONCE} at once, {soaked.killed} of them killed while they ran, in "
         f"{(time.monotonic() - start) / 60:.0f} minutes; then others until all had ended. Records: {counted}.\n\n"
         "Checked afterwards: each run has one record, and that an end; none Failed; Prefect believes none under way, "
