@@ -52,6 +52,12 @@ def test_other_sites_in_a_browser_may_not_ask(service, headers, expected):
     assert service.post("/v1/classify", SNEAKER.read_bytes(), **headers).status_code == expected
 
 
+def test_two_hosts_are_none(service):
+    answer = service.raw(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 def test_page_that_may_ask_is_told_so():
     page = "http://kiosk.example:9000"
     with running("--model", REFERENCE, "--origin", page) as service:

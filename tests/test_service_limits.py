@@ -141,10 +141,26 @@ def test_length_that_is_too_short_answers_the_start_and_refuses_the_rest(service
     assert re.findall(rb"HTTP/1\.1 (\d+)", answers) in ([b"400"], [b"200", b"400"], [b"400", b"200"])
 
 
-def test_head_that_does_not_end_is_431(service):
-    answer = service.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (protocol.LARGEST_HEAD_BYTES + 1))
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(b"X: " + b"x" * protocol.LARGEST_HEAD_BYTES, id="that does not end"),
+        pytest.param(b"X: " + b"x" * protocol.LARGEST_HEAD_BYTES + b"\r\n\r\n", id="in one piece"),
+        pytest.param(b"X: a\r\n" * (protocol.LARGEST_HEAD_BYTES // 5) + b"\r\n", id="of many lines"),
+    ],
+)
+def test_head_that_is_too_long_is_431(service, lines):
+    answer = service.raw(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n" + lines)
 
     assert status(answer) == 431
+    assert b"Expected a head of at most 32,768 bytes. Received more." in answer
+
+
+def test_head_of_each_request_on_a_connection_counts_alone(service):
+    head = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (protocol.LARGEST_HEAD_BYTES - 1000) + b"\r\n"
+    answers = service.raw(head + b"\r\n" + head + b"Connection: close\r\n\r\n")
+
+    assert answers.count(b"HTTP/1.1 200") == 2
 
 
 def test_trailers_that_do_not_end_are_refused(service):
@@ -162,6 +178,7 @@ def test_requests_without_an_answer_between_them_are_few(service):
     answer = service.raw(b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5000)
 
     assert 400 in map(int, re.findall(rb"HTTP/1\.1 (\d{3})", answer))
+    assert b"Expected at most 16 requests before an answer. Received more." in answer
     assert answer.count(b"HTTP/1.1 200") <= protocol.MOST_PIPELINED + 1
 
 

@@ -154,7 +154,8 @@ def _infer(parameters: list[dict[str, Any]]) -> dict[str, Any]:
     }
     answers = _answers("the outputs", _object(model_name=TEXT, model_version=TEXT, outputs=_list(ANYTHING)))
     answers["200"]["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
-    body = {"application/json": {"schema": _request()}}
+    binary = {"type": "string", "format": "binary", "description": f"JSON of {head['name']} bytes, then the tensors"}
+    body = {"application/json": {"schema": _request()}, "application/octet-stream": {"schema": binary}}
     refusals = BODIES | UNKNOWN_MODEL
     return _operation("Open Inference Protocol: tensors in, tensors out", answers, refusals, [*parameters, head], body)
 

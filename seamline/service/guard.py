@@ -60,6 +60,8 @@ class Guard:
         await (refusal or self._app)(scope, receive, send_safely)
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str) -> Response | None:
+        if len(headers.getlist("host")) > 1:  # RFC 9112, section 3.2
+            return _error(400, "Expected one Host. Received several.")
         host = _host(headers.get("host", ""))
         if not (self._rules.any_host or host in self._hosts or _is_address(host)):
             return _error(421, "Expected the Host localhost or an address. Received another (--origin names more).")

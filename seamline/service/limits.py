@@ -64,7 +64,7 @@ def require_media_type(request: Request, *allowed: str) -> str:
         raise Refused(415, "Expected a body that is not compressed. Received a Content-Encoding.")
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() not in allowed:
-        raise Refused(415, f"Expected a Content-Type among {', '.join(allowed)}. Received another.")
+        raise Refused(415, f"Expected a Content-Type among {', '.join(filter(None, allowed))}. Received another.")
     return content_type
 
 

@@ -18,6 +18,11 @@ REQUEST_S = 8.0
 LARGEST_HEAD_BYTES = 32 * 2**10
 MOST_PIPELINED = 16  # each costs kilobytes, and is a few bytes on the line
 LARGEST_RAW_BYTES = 2 * LARGEST_BODY_BYTES + 2**20  # of a request as it is sent: chunks have heads and trailers
+LONG_HEAD = (
+    "head",
+    "431 Request Header Fields Too Large",
+    f"Expected a head of at most {LARGEST_HEAD_BYTES:,} bytes. Received more.",
+)
 REPLY = "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n{}"
 
 
@@ -36,7 +41,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._deadline: TimerHandle | None = None
         self._taking: TimerHandle | None = None
-        self._raw_bytes = 0
+        self._raw_bytes, self._head_bytes = 0, 0
+        self._broken_because = ""
         self._in_head, self._in_request = True, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,20 +67,34 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_head and self._raw_bytes > LARGEST_HEAD_BYTES:
-            self._turn_away("head", "431 Request Header Fields Too Large", "The head of the request is too long.")
+            self._turn_away(*LONG_HEAD)
         elif self._raw_bytes > LARGEST_RAW_BYTES:
             self._turn_away("bytes", "413 Content Too Large", "The request is too long.")
 
     def send_400_response(self, msg: str) -> None:
-        self._turn_away("broken", "400 Bad Request", msg)
+        if self._head_bytes > LARGEST_HEAD_BYTES:
+            self._turn_away(*LONG_HEAD)
+        else:
+            self._turn_away("broken", "400 Bad Request", self._broken_because or msg)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_PIPELINED:
-            raise ValueError(f"Expected at most {MOST_PIPELINED} requests before an answer. Received more.")
+            self._broken_because = f"Expected at most {MOST_PIPELINED} requests before an answer. Received more."
+            raise ValueError(self._broken_because)
         super().on_message_begin()
-        self._in_head, self._in_request = True, True
+        self._in_head, self._in_request, self._head_bytes = True, True, 0
         if self._deadline is None:
             self._give_time()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._head_bytes += len(name) + len(value) + len(": \r\n")
+        if self._head_bytes > LARGEST_HEAD_BYTES:  # it came in one piece
+            raise ValueError(LONG_HEAD)
 
     def on_headers_complete(self) -> None:
         self._in_head = False

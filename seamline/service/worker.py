@@ -11,6 +11,7 @@ import re
 import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,7 +31,11 @@ def main() -> None:
     for ended_by_the_service in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ended_by_the_service, signal.SIG_IGN)
     logging.disable()  # python-multipart's, which quotes what strangers send
-    questions = sys.stdin.buffer
+    with suppress(BrokenPipeError):  # the service was killed: nobody waits for an answer
+        _serve(sys.stdin.buffer)
+
+
+def _serve(questions: BinaryIO) -> None:
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # a library that prints must not spoil a frame
         model, index, folder = sys.argv[1:]
