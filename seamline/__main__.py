@@ -1,11 +1,14 @@
 """The command `seamline`: classify pictures, find what is like them; prove a bundle and put a new one into service."""
 
 import argparse
+import errno
 import io
+import math
 import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from seamline import __version__, bench, bundle, check, classify, indexing, reading, similar, slots
 from seamline.classifier import Classifier
@@ -28,6 +31,7 @@ exit status: 0 done · 1 a picture could not be read, or the bundle must not be 
              130 interrupted · 141 whoever read its output ended
 """
 
+LAST_PORT = 65535
 READER_GONE = 141  # as a shell says of a program that SIGPIPE ended
 BENCH = """\
 Measures what you have in service, on one thread as it serves:
@@ -53,10 +57,17 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes as it ends
         return READER_GONE
     except (OSError, ValueError) as error:
-        print(reading.shown(str(error)), file=sys.stderr)
+        print(reading.shown(_taken(chosen, error) or str(error)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _taken(chosen: argparse.Namespace, error: Exception) -> str:
+    """What to do if something else listens where the command was told to."""
+    if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+        return ""
+    return f"Port {chosen.port} of {chosen.host} is taken. End what listens there, or choose another: --port N."
 
 
 def _said(status: int) -> int:
@@ -98,7 +109,8 @@ def _verify(chosen: argparse.Namespace) -> int:
 
 def _update(chosen: argparse.Namespace) -> int:
     found = slots.install(chosen.slots, chosen.bundle, _key(chosen))
-    print(f"Version {found.version} serves from {chosen.slots}. Take it back: seamline rollback --slots {chosen.slots}")
+    back = f" Take it back: seamline rollback --slots {chosen.slots}" if slots.read(chosen.slots).previous else ""
+    print(f"Version {found.version} serves from {chosen.slots}.{back}")
     return 0
 
 
@@ -147,6 +159,31 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a number from 1 on. Received {text!r}")
     return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"expected a port, 0 to {LAST_PORT}. Received {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 on. Received {text!r}")
+    return found
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or text != f"{parts.scheme}://{parts.netloc}":
+        raise argparse.ArgumentTypeError(
+            f"expected such as https://shop.example, as browsers say it. Received {text!r}"
+        )
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -259,16 +296,18 @@ def _add_serve(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         "once with SIGHUP. If SEAMLINE_TOKEN is set, requests must bring it. What it answers: its page /docs.",
     )
     web.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (127.0.0.1: this machine)")
-    web.add_argument("--port", type=int, default=8000, choices=range(65536), metavar="N", help="(8000); 0: a free one")
+    web.add_argument("--port", type=_port, default=8000, metavar="N", help="(8000); 0: a free one")
     web.add_argument("--index", type=Path, metavar="FILE", help="that `seamline index` wrote: answers /v1/similar")
     web.add_argument(
         "--corrections", type=Path, metavar="FOLDER", help="keep pictures that were put right (none are kept)"
     )
-    web.add_argument("--origin", action="append", default=[], metavar="URL", help="of a page that may ask; repeatable")
+    web.add_argument(
+        "--origin", type=_origin, action="append", default=[], metavar="URL", help="of a page that may ask; repeatable"
+    )
     web.add_argument("--workers", type=_positive, default=_processors(), metavar="N", help="processes that answer")
     web.add_argument("--queue", type=_positive, default=64, metavar="N", help="requests that may wait (64)")
     web.add_argument(
-        "--drain", type=float, default=0.0, metavar="S", help="listen on as long after SIGTERM, no longer ready (0)"
+        "--drain", type=_seconds, default=0.0, metavar="S", help="listen on as long after SIGTERM, no longer ready (0)"
     )
     web.set_defaults(run=_serve)
 
@@ -289,7 +328,7 @@ def _add_kiosk(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     page.add_argument(
         "--host", default="127.0.0.1", metavar="HOST", help="to listen on (127.0.0.1: this machine alone)"
     )
-    page.add_argument("--port", type=int, default=8080, metavar="N", help="likewise; 0: any that is free (8080)")
+    page.add_argument("--port", type=_port, default=8080, metavar="N", help="likewise; 0: any that is free (8080)")
     page.add_argument("--out", type=Path, metavar="DIR", help="write the page there for another web server, and end")
     page.set_defaults(run=_kiosk)
 

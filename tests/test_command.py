@@ -233,7 +233,9 @@ def test_update_serves_by_default_and_rollback_takes_it_back(seamline, place, bu
     shutil.rmtree(place / "newer")
 
     assert first.stdout.decode().startswith("Version 2 serves from")
+    assert "rollback" not in first.stdout.decode(), "there is nothing to go back to"
     assert second.stdout.decode().startswith("Version 3 serves from")
+    assert "Take it back: seamline rollback --slots " in second.stdout.decode()
     assert "version                    3" in seamline("info").stdout.decode()
     assert seamline("update", "bundle", "--key", "key.pub").returncode == 1, "older"
     assert seamline("rollback").stdout.decode().startswith("Version 2 serves again")

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.serving import request, running, status
 
@@ -30,8 +32,29 @@ def test_model_that_is_not_there_and_a_port_that_is_taken_are_one_line(tmp_path,
 
     assert (absent.returncode, absent.stderr) == (1, f"There is no model at {tmp_path / 'absent'}.\n")
     assert taken.returncode == 1
-    assert "Address already in use" in taken.stderr
-    assert taken.stderr.count("\n") == 1
+    said = f"Port {service.port} of 127.0.0.1 is taken. End what listens there, or choose another: --port N.\n"
+    assert taken.stderr == said
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--port", "99999", "expected a port, 0 to 65535. Received '99999'"),
+        ("--drain", "-1", "expected seconds from 0 on. Received '-1'"),
+        ("--drain", "nan", "expected seconds from 0 on. Received 'nan'"),
+        (
+            "--origin",
+            "shop.example",
+            "expected such as https://shop.example, as browsers say it. Received 'shop.example'",
+        ),
+        ("--origin", "https://shop.example/", "Received 'https://shop.example/'"),
+    ],
+)
+def test_option_that_cannot_be_is_one_line_and_exit_status_2(option, value, said):
+    done = seamline_serve(f"{option}={value}")
+
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
 
 
 def test_bare_file_is_served_but_cannot_be_signed(tmp_path, model_file):
