@@ -110,9 +110,11 @@ def sweep(root: Path, pool: str) -> None:
     with _telling() as client:
         keep_one_tick(root, client)
         lost = life.lost(root)  # first: whoever has told Prefect of its end has done so by now
+        retrainings = {run.id for run in _runs_under_way(client, FLOW)}
         for run in _runs_under_way(client):
             if not alive(run.id):
-                _tell(client, root, run, sure=str(run.id) in lost or _left_behind(run, pool))
+                sure = str(run.id) in lost or _left_behind(run, pool)
+                _tell(client, root, run, sure=sure, recorded=run.id in retrainings)
         for name in lost:
             life.forget(root, name)
 
@@ -173,12 +175,20 @@ def due(run: FlowRun) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def _tell(client: SyncPrefectClient, root: Path, run: FlowRun, *, sure: bool) -> None:
-    """Tell Prefect how a run ended that it believes under way: as its record says, or killed if that is sure."""
+def _tell(client: SyncPrefectClient, root: Path, run: FlowRun, *, sure: bool, recorded: bool = True) -> None:
+    """Tell Prefect how a run ended that it believes under way: as its record says, or killed if that is sure.
+
+    One that was killed before it had a record gets one, if it is of the flow that keeps records.
+    """
     record = next((found for found in runs.read_all(root)[0] if found.flow_run == str(run.id) and found.ended), None)
     if record and (sure or _age(record.ended) > GRACE):
         client.set_flow_run_state(run.id, outcomes.state(record))
     elif not record and sure:
+        if recorded:
+            began = runs.new(str(run.id), started_by(run), due(run))
+            crashed = runs.ended(began, "crashed", KILLED, serving=runs.serving(root))
+            runs.write(root, crashed)
+            runs_page.show(root, crashed)
         client.set_flow_run_state(run.id, Crashed(message=KILLED))
 
 

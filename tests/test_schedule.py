@@ -131,6 +131,17 @@ def test_each_model_that_is_worse_is_refused_and_told_once(schedule, client, pro
     assert [line for line in log if "Traceback" in line or "unexpected exception" in line] == []
 
 
+def test_stage_that_fails_is_told(schedule, client, project, webhook):
+    before, learn = len(webhook.received), project.root / "learn.sh"
+    whole = learn.read_text()
+    learn.write_text("echo 'learn: no room'; exit 1\n")
+
+    assert ended(client, tick(client)).name == "Failed"
+    learn.write_text(whole)
+    (message,) = wait_for(lambda: webhook.received[before:], 60, "a message")
+    assert message["text"].startswith("Seamline: retraining Failed: learn: no room")
+
+
 def test_webhook_that_is_slow_holds_up_nothing(schedule, client, project, webhook):
     before = len(webhook.received)
     webhook.slow_s = 20  # longer than anybody waits
@@ -278,14 +289,17 @@ def test_run_that_a_person_started_is_left_alone_until_it_is_killed(schedule, cl
     free.unlink()
 
 
-def test_run_killed_before_it_began_is_ended(schedule, client):
+def test_runs_killed_before_they_began_are_ended_and_a_retraining_has_a_record(schedule, client, project):
     from prefect.states import Pending
 
+    from flows.retraining import retraining
     from flows.training import training
 
-    never_began = client.create_flow_run(training, state=Pending())
+    never_began = [client.create_flow_run(flow, state=Pending()).id for flow in (training, retraining)]
 
-    assert ended(client, never_began.id, FINAL_S).type == "CRASHED"
+    assert [ended(client, flow_run, FINAL_S).type for flow_run in never_began] == ["CRASHED", "CRASHED"]
+    assert record_of(project, never_began[1]).outcome == "crashed"
+    assert str(never_began[0]) not in [record.flow_run for record in records(project)], "of another flow"
 
 
 def test_flow_run_that_is_deleted_meanwhile_costs_a_warning(client, project):
