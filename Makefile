@@ -1,4 +1,4 @@
-# install · run · schedule · test · check · compare · folds · tune · wheel · reference · kiosk · bench · photographs · bench-training · bench-runtime · bench-service · lock: short, and the same commands that .ci/run calls.
+# install · run · schedule · test · check · compare · folds · tune · wheel · reference · kiosk · bench · photographs · bench-training · bench-runtime · bench-service · bench-kiosk · lock: short, and the same commands that .ci/run calls.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ export ORT_DISABLE_TELEMETRY := 1
 NORMALISED = python -m tasks.writer "make $@" dvc repro --quiet normalise # the stages that experiments begin with
 
 .DEFAULT_GOAL := help
-.PHONY: help install run schedule test check compare folds tune wheel reference kiosk bench photographs bench-training bench-runtime bench-service lock clean
+.PHONY: help install run schedule test check compare folds tune wheel reference kiosk bench photographs bench-training bench-runtime bench-service bench-kiosk lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -85,6 +85,9 @@ bench-runtime: wheel ## time what ships: latency beside other runtimes, start, m
 
 bench-service: $(VENV)/.installed ## the service under load beside a plain one → benchmarks/service.md (SECONDS_EACH=10 for each rate; SOAK=600)
 	@python -m benchmarks.service --seconds $(or $(SECONDS_EACH),10) --soak $(or $(SOAK),0)
+
+bench-kiosk: $(VENV)/.installed kiosk ## the page in Chromium: answers, memory → benchmarks/kiosk.md (CAPTURES=10000, 20 min; PHOTOGRAPHS=DIR)
+	@python -m benchmarks.kiosk --captures $(or $(CAPTURES),1000) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS))
 
 lock: $(VENV)/.installed ## pin every dependency again, with hashes and without addresses
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

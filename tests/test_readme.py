@@ -3,12 +3,14 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from seamline import Classifier, bundle, check
 from tasks import recipes
+from tests.serving import running
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +44,20 @@ def test_recipes_compared_are_those_of_the_results():
 
     assert sorted(shown) == sorted(results) == recipes.names(ROOT / "recipes")
     assert {name: results[name] | cells for name, cells in shown.items()} == results
+
+
+@pytest.mark.slow
+def test_service_is_asked_as_it_says():
+    (section,) = re.findall(r"^## Ask it over HTTP.*?(?=^## )", README, re.MULTILINE | re.DOTALL)
+    (shell,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    (python,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    with running("--model", ROOT / "seamline/reference") as service:
+        shell, python = (code.replace(":8000", f":{service.port}") for code in (shell, python))
+        told = subprocess.run(["sh", "-c", shell], cwd=ROOT, check=True, capture_output=True)
+        asked = subprocess.run([sys.executable, "-c", python], cwd=ROOT, check=True, capture_output=True)
+
+    assert json.loads(told.stdout)["kind"] == "Sneaker"
+    assert asked.stdout == b"7\n"
 
 
 def test_links_lead_somewhere():
