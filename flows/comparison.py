@@ -26,7 +26,6 @@ COLUMNS = ("recipe", "seeds", "published test", "test", "parameters", "training 
 @flow(name="comparison", persist_result=False)
 def comparison(most_epochs: int, page: str, names: list[str] | None = None, seeds: int = 1) -> State | None:
     """A trial for each seed of each recipe (all, if none is named); the table and the page also when some failed."""
-    life.show()
     root, target = stages.ROOT, stages.ROOT / page
     settings = params.load(root / "params.yaml").experiments.model_copy(update={"most_epochs": most_epochs})
     chosen = names or recipes.names(root / "recipes")
@@ -57,9 +56,10 @@ def main(arguments: list[str]) -> int:
     except PipelineError as error:
         return trials.refuse("comparison", error)
     epochs, page = (trials.QUICK_EPOCHS, QUICK_PAGE) if chosen.quick else (settings.most_epochs, PAGE)
-    state = comparison.with_options(task_runner=runner)(
-        epochs, str(page), chosen.recipes, chosen.seeds, return_state=True
-    )
+    with life.shown():
+        state = comparison.with_options(task_runner=runner)(
+            epochs, str(page), chosen.recipes, chosen.seeds, return_state=True
+        )
     return trials.finish(state, page, COLUMNS)
 
 

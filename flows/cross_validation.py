@@ -25,7 +25,6 @@ PAGE, QUICK_PAGE = (
 @flow(name="cross-validation", persist_result=False)
 def cross_validation(names: list[str], most_epochs: int, page: str) -> State | None:
     """A trial for each fold of each recipe; the table and the page also when some failed."""
-    life.show()
     root, target = stages.ROOT, stages.ROOT / page
     settings = params.load(root / "params.yaml").experiments.model_copy(update={"most_epochs": most_epochs})
     folders = work.lay_out(settings, names, root / "recipes", root / "data/normalised", target.parent)
@@ -51,7 +50,8 @@ def main(arguments: list[str]) -> int:
     except PipelineError as error:
         return trials.refuse("cross-validation", error)
     epochs, page = (trials.QUICK_EPOCHS, QUICK_PAGE) if chosen.quick else (numbers.experiments.most_epochs, PAGE)
-    state = cross_validation.with_options(task_runner=runner)(names, epochs, str(page), return_state=True)
+    with life.shown():
+        state = cross_validation.with_options(task_runner=runner)(names, epochs, str(page), return_state=True)
     return trials.finish(state, page, work.HEADINGS)
 
 

@@ -113,10 +113,9 @@ def sweep(root: Path, pool: str) -> None:
         retrainings = {run.id for run in _runs_under_way(client, FLOW)}
         for run in _runs_under_way(client):
             if not alive(run.id):
-                sure = str(run.id) in lost or _left_behind(run, pool)
+                sure = life.ended(run.tags, lost) or (run.work_pool_name == pool and _older_than_grace(run))
                 _tell(client, root, run, sure=sure, recorded=run.id in retrainings)
-        for name in lost:
-            life.forget(root, name)
+        life.forget(root, lost)
 
 
 def clear_up(root: Path) -> None:
@@ -128,7 +127,7 @@ def clear_up(root: Path) -> None:
 
 def alive(flow_run: UUID) -> bool:
     """Whether a process of this machine runs this flow run for a worker."""
-    return bool(marked(f"{life.WORKER_S}={flow_run}"))
+    return bool(marked(f"PREFECT__FLOW_RUN_ID={flow_run}"))
 
 
 @contextmanager
@@ -192,11 +191,8 @@ def _tell(client: SyncPrefectClient, root: Path, run: FlowRun, *, sure: bool, re
         client.set_flow_run_state(run.id, Crashed(message=KILLED))
 
 
-def _left_behind(run: FlowRun, pool: str) -> bool:
-    """Whether a run that no process runs should have one: its pool's, or one begun by hand that has got no further."""
-    if run.state is None or datetime.now(UTC) - run.state.timestamp < GRACE:
-        return False
-    return run.work_pool_name == pool or (run.deployment_id is None and run.state.is_pending())
+def _older_than_grace(run: FlowRun) -> bool:
+    return run.state is not None and datetime.now(UTC) - run.state.timestamp > GRACE
 
 
 def _age(moment: str) -> timedelta:

@@ -41,7 +41,6 @@ WAIT_S = 3.0  # for another writer: who clears up holds the lock for less than t
 @flow(name=reconciliation.FLOW, persist_result=False)
 def retraining() -> State:
     """Retrain if anything is new, and let the result serve if it is no worse; ends in the state of its outcome."""
-    life.show()
     run = _current()
     record = runs.new(str(run.id), reconciliation.started_by(run), reconciliation.due(run))
     try:
@@ -180,7 +179,8 @@ def main(arguments: list[str]) -> int:
         automations.bring_up(address)
         reconciliation.clear_up(stages.ROOT)
         return deployments.serve(retraining)
-    state = retraining(return_state=True)
+    with life.shown():
+        state = retraining(return_state=True)
     console.print(f"{state.name}. {state.message}", highlight=False, soft_wrap=True, markup=False)
     return 1 if state.is_failed() or state.is_crashed() else 0
 

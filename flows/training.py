@@ -47,7 +47,6 @@ class Walked(NamedTuple):
 @flow(name="training", persist_result=False)
 def training() -> State | None:
     """Bring every stage up to date, in order; a stage that fails ends the run, with its own last line as the reason."""
-    life.show()
     try:
         with one_writer(stages.ROOT, "make run", wait_s=WAIT_S) as lock, stages.Dvc(lock=lock) as dvc:
             walked = walk(dvc)
@@ -142,7 +141,8 @@ def main() -> int:
         console.print(silent, highlight=False, soft_wrap=True, markup=False)
         return 1
     try:
-        state = training(return_state=True)
+        with life.shown():
+            state = training(return_state=True)
     except KeyboardInterrupt:
         console.print("Interrupted. The next run goes on where this one stood; training after its last whole epoch.")
         return 130

@@ -25,7 +25,6 @@ from tasks.tuning import Tuning
 @flow(name="tuning", persist_result=False)
 def tuning(recipe: str, trials_wanted: int, most_epochs: int) -> State | None:
     """As many trials as wanted, those of earlier runs included; the table and the page also when some failed."""
-    life.show()
     what, failures = described(recipe, most_epochs), dict[str, str]()
     target = stages.ROOT / page(what)
     try:
@@ -83,7 +82,10 @@ def main(arguments: list[str]) -> int:
         if chosen.write:
             work.refuse_to_overwrite(winner)
         runner = trials.task_runner(settings)
-        with files.lock(what.folder, wait=False):  # first: whoever tunes there may have its storage locked
+        with (
+            life.shown(),
+            files.lock(what.folder, wait=False),
+        ):  # first: whoever tunes there may have its storage locked
             what.open()
             flow_run = tuning.with_options(task_runner=runner)
             wanted, epochs = chosen.trials or settings.trials, what.settings.most_epochs

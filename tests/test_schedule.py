@@ -295,7 +295,9 @@ def test_runs_killed_before_they_began_are_ended_and_a_retraining_has_a_record(s
     from flows.retraining import retraining
     from flows.training import training
 
-    never_began = [client.create_flow_run(flow, state=Pending()).id for flow in (training, retraining)]
+    (project.root / life.FOLDER / "killed").touch()
+    known = {"state": Pending(), "tags": [life.TAG + "killed"]}
+    never_began = [client.create_flow_run(flow, **known).id for flow in (training, retraining)]
 
     assert [ended(client, flow_run, FINAL_S).type for flow_run in never_began] == ["CRASHED", "CRASHED"]
     assert record_of(project, never_began[1]).outcome == "crashed"
