@@ -17,11 +17,11 @@ const CRASHES = 3; // in a row; then a person has to ask again
 const thinker = new Thinker(() => (++crashes < CRASHES ? prepare() : undefined));
 const camera = new Camera(at("video"), (refusal) => (watching(false), fail(refusal)));
 const service = new Service((taking) => (at("correction").hidden = !taking));
-const acts = { reload: () => ((crashes = 0), (announced = undefined), prepare()), refresh: () => location.reload(), camera: watch, choose: () => at("file").click() };
+const acts = { reload: () => ((crashes = 0), (hindrance = undefined), prepare()), refresh: () => location.reload(), camera: watch, choose: () => at("file").click() };
 
 let crashes = 0;
 let model; // what the worker said of it
-let announced; // what hinders the model, if anything does
+let hindrance; // what hinders the model, if anything does
 let turn = 0; // of the newest picture
 let held; // the picture that is shown: a Blob, or the canvas with a camera's frame
 
@@ -49,12 +49,11 @@ async function prepare() {
 }
 
 /** What hinders the model: once, however often it is met, so that a notice which was closed stays closed. */
-function announce(hindrance) {
-  const met = hindrance && `${hindrance.state} ${hindrance.detail}`;
-  if (met === announced) return;
-  announced = met;
-  if (hindrance) fail(hindrance, "model");
-  else if (at("notice").dataset.about === "model") at("notice").hidden = true;
+function announce(met) {
+  const known = met?.state === hindrance?.state && met?.detail === hindrance?.detail;
+  hindrance = met;
+  if (!met && at("notice").dataset.about === "model") at("notice").hidden = true;
+  if (met && !known) fail(met, "model");
 }
 
 const connected = (yes) => (at("offline").hidden = yes && navigator.onLine);
@@ -62,8 +61,14 @@ const connected = (yes) => (at("offline").hidden = yes && navigator.onLine);
 function fail(error, about = "picture") {
   const state = error.state ?? "fault";
   at("notice").dataset.about = about;
-  if (about === "picture") setTimeout(intoView);
   notice({ state, detail: error.detail ?? (error instanceof Error ? error.message : "") }, acts);
+  if (about === "picture") setTimeout(intoView);
+}
+
+/** A picture that no model is there for: why there is none. */
+function unanswered(waiting) {
+  fail(hindrance ?? waiting, "model");
+  setTimeout(intoView);
 }
 
 /** Whatever holds a picture, to its answer. */
@@ -87,7 +92,8 @@ async function ask(source, show, keep = source) {
     document.body.dataset.ms = (answer.ms.prepared + answer.ms.answered).toFixed(1);
   } catch (error) {
     if (mine !== turn) return;
-    fail(error);
+    if (error.state === "model-waiting") unanswered(error);
+    else fail(error);
   } finally {
     clearTimeout(slow);
     if (mine === turn) at("working").hidden = true;

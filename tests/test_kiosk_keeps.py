@@ -209,6 +209,53 @@ def test_new_bundle_is_taken_and_one_that_fails_leaves_the_old_one(visit, whole_
         assert answer(page) == "Bag"
 
 
+HELD_BACK = """() => {
+  const load = seamline.thinker.load.bind(seamline.thinker);
+  const asked = new Promise((done) => (globalThis.fetched = done));
+  seamline.thinker.load = () => asked.then(load);
+}"""
+
+
+@pytest.fixture
+def damaged(visit, whole_page, tmp_path):
+    """A page whose first bundle is damaged, and what mends that bundle."""
+    files, place = reference_files(), tmp_path / "bundle"
+    folders.fill(place, files)
+    with serving("--page", whole_page, "--bundle", place, "--port", 0) as (found, _):
+        (place / bundle.MODEL).write_bytes(files[bundle.MODEL][:-1] + b"\0")
+        page = visit(found, ready=False)
+        assert state(page) == "bundle-broken"
+        yield page, lambda: (place / bundle.MODEL).write_bytes(files[bundle.MODEL])
+
+
+def test_damaged_first_bundle_is_said_again_at_a_tap(damaged):
+    page, mend = damaged
+    page.click("#notice-close")
+
+    page.click('[data-sample="bag.png"]')
+
+    assert state(page) == "bundle-broken"
+    assert page.inner_text("#notice-action") == "Try again"
+    mend()
+    page.wait_for_selector("body[data-ready]")
+    assert page.is_hidden("#notice")
+    assert page.inner_text("#over") == "Ready"
+
+
+def test_notice_that_the_model_is_being_fetched_goes_when_it_is_there(damaged):
+    page, mend = damaged
+    page.evaluate(HELD_BACK)
+    page.click("#notice-action")
+    page.click('[data-sample="bag.png"]')
+    assert state(page) == "model-waiting"
+    mend()
+
+    page.evaluate("fetched()")
+
+    page.wait_for_selector("body[data-ready]")
+    assert page.is_hidden("#notice")
+
+
 def test_bundle_that_failed_is_neither_opened_nor_announced_again(visit, whole_page, tmp_path):
     files, place = reference_files(), tmp_path / "bundle"
     vectors = json.loads(files[bundle.GOLDEN])
