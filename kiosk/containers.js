@@ -7,8 +7,9 @@ export const LARGEST_BYTES = 32 * 2 ** 20;
 export const LARGEST_PIXELS = 80 * 10 ** 6;
 const READERS = { jpeg, png, gif, webp };
 
-/** Refuses what is no JPEG, PNG, WebP or GIF, or too large a one. */
+/** Refuses an empty file, what is no JPEG, PNG, WebP or GIF, or too large a one. */
 export function inspect(content) {
+  if (!content.length) throw new Refusal("picture-empty");
   if (content.length > LARGEST_BYTES) throw new Refusal("picture-large", `${Math.ceil(content.length / 2 ** 20)} MB`);
   const read = READERS[kindOf(content)];
   if (!read) throw new Refusal("picture-other");

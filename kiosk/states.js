@@ -20,6 +20,7 @@ const STATES = {
   },
   "camera-broken": { title: "The camera gives no picture", todo: `Unplug it and plug it in again, then try again. ${CHOOSE}`, action: look },
   "picture-none": { title: "That was no picture", todo: "Drop or paste a JPEG, PNG, WebP or GIF file.", action: choose },
+  "picture-empty": { title: "That file is empty", todo: "Take or save the picture again, or use another one.", action: choose },
   "picture-other": { title: "That is not a picture that can be read", todo: "Use a JPEG, PNG, WebP or GIF file. A photograph of another kind: take a screenshot of it.", action: choose },
   "picture-broken": { title: "That picture is damaged", todo: "Take or save it again, or use another one.", action: choose },
   "picture-large": { title: "That picture is too large", todo: "Use one of at most 32 MB and 80 million pixels: a smaller size in the camera's settings, or a screenshot.", action: choose },

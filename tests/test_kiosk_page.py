@@ -174,7 +174,7 @@ BOMB = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100_000).to_bytes(4, "big") * 2 + b"\
         pytest.param(b"<html>", "picture-other", id="no picture"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "picture-other", id="a drawing"),
         pytest.param((ROOT / "examples/bag.png").read_bytes()[:60], "picture-broken", id="cut short"),
-        pytest.param(b"", "picture-other", id="empty"),
+        pytest.param(b"", "picture-empty", id="empty"),
         pytest.param(BOMB, "picture-large", id="ten thousand million pixels"),
         pytest.param(b"\xff\xd8\xff" + b"\0" * 33 * 2**20, "picture-large", id="33 MB"),
         pytest.param(encoded(Image.new("RGB", (99, 99), "white")), "no-garment", id="nothing but ground"),
