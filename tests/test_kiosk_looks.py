@@ -1,6 +1,7 @@
 """How the page looks and speaks: accessible, on every screen, with a way on in every state."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browsing import answer, encoded, give, needs_chromium, state
+from seamline import Classifier
+from tests.browsing import REFERENCE, answer, encoded, give, needs_chromium, state
 from tests.conftest import ROOT
 
 pytest_plugins = ["tests.browsing"]
@@ -58,6 +60,12 @@ def test_page_fits_every_screen(visit, address, width, height):
     small = page.evaluate("""[...document.querySelectorAll('button')].filter((one) => one.offsetParent)
       .filter((one) => one.offsetHeight < 44 || one.offsetWidth < 44).map((one) => one.id)""")
     assert small == []
+
+
+def test_shelf_names_garments_as_the_model_does():
+    page = (ROOT / "kiosk/index.html").read_text(encoding="utf-8")
+
+    assert re.findall(r"data-sample=.*<span>(.*)</span></button>", page) == list(Classifier(REFERENCE).classes)
 
 
 def test_every_state_says_what_to_do():
