@@ -62,6 +62,38 @@ def test_page_fits_every_screen(visit, address, width, height):
     assert small == []
 
 
+KIOSKS = [(800, 480), (1024, 600), (1280, 720), (1280, 800), (1366, 768), (1920, 1080), (1080, 1920), (3840, 2160)]
+INSIDE = """() => {
+  const inner = document.getElementById("invitation"), frame = document.getElementById("frame").getBoundingClientRect();
+  const room = 2 + parseFloat(getComputedStyle(document.getElementById("frame"), "::after").top);
+  return [...inner.children].filter((one) => getComputedStyle(one).display !== "none").every((one) => {
+    const { top, bottom } = one.getBoundingClientRect();
+    return top >= frame.top + room && bottom <= frame.bottom - room;
+  });
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), KIOSKS)
+def test_start_and_camera_fit_a_kiosk_without_scrolling(visit, address, width, height):
+    page = visit(f"{address}?idle=3600", viewport={"width": width, "height": height}, permissions=["camera"])
+    tall = "document.documentElement.scrollHeight"
+
+    assert page.evaluate(tall) <= height
+    assert page.evaluate(INSIDE)
+    page.click("#camera")
+    page.wait_for_selector("#capture")
+    assert page.evaluate(tall) <= height
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280, 2560, 3840])
+def test_header_and_content_are_aligned_and_the_invitation_stays_in_its_frame(visit, address, width):
+    page = visit(address, viewport={"width": width, "height": width * 9 // 16 if width > 1000 else 640})
+
+    left = "(id) => document.querySelector(id).getBoundingClientRect().left"
+    assert page.evaluate(left, ".brand") == page.evaluate(left, "#frame")
+    assert page.evaluate(INSIDE)
+
+
 def test_shelf_names_garments_as_the_model_does():
     page = (ROOT / "kiosk/index.html").read_text(encoding="utf-8")
 
