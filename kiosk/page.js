@@ -5,7 +5,7 @@ import { Camera } from "./camera.js";
 import { Idle, seconds } from "./idle.js";
 import { follow, keep, look } from "./offline.js";
 import { Refusal } from "./refusal.js";
-import { answered, at, blank, headline, intoView, made, notice, shown } from "./screen.js";
+import { answered, at, blank, headline, intoView, made, notice, shown, toAnswer, unnoticed } from "./screen.js";
 import { Service } from "./service.js";
 import { Thinker } from "./thinker.js";
 
@@ -52,7 +52,7 @@ async function prepare() {
 function announce(met) {
   const known = met?.state === hindrance?.state && met?.detail === hindrance?.detail;
   hindrance = met;
-  if (!met && at("notice").dataset.about === "model") at("notice").hidden = true;
+  if (!met && at("notice").dataset.about === "model") unnoticed();
   if (met && !known) fail(met, "model");
 }
 
@@ -74,7 +74,7 @@ function unanswered(waiting) {
 /** Whatever holds a picture, to its answer. */
 async function ask(source, show, keep = source) {
   const mine = ++turn;
-  at("notice").hidden = true;
+  unnoticed();
   const slow = setTimeout(() => (at("working").hidden = false), 150);
   try {
     const answer = await thinker.answer(await source);
@@ -135,7 +135,7 @@ async function watch() {
   try {
     await camera.start();
     if (!camera.on) return; // let go meanwhile: somebody wanted another picture, or nobody was there
-    at("notice").hidden = true;
+    unnoticed();
     watching(true);
     at("capture").focus();
   } catch (error) {
@@ -147,9 +147,11 @@ async function watch() {
 }
 
 function watching(on) {
+  const left = !on && document.activeElement === at("capture");
   if (!on) camera.stop();
   at("capture").hidden = !on;
   at("camera").hidden = on;
+  if (left) at("camera").focus();
   if (on) filled("video");
   else if (!at("video").hidden) filled("invitation");
   at("again").hidden = !on && !held;
@@ -175,6 +177,7 @@ async function capture() {
 function captured(still) {
   at("still").replaceWith(still);
   filled("still");
+  if (document.activeElement === at("capture")) toAnswer();
   at("capture").hidden = true;
   at("camera").hidden = false;
   camera.stop();
@@ -190,7 +193,7 @@ function forget() {
   image.removeAttribute("src");
   at("still").width = 0;
   at("file").value = "";
-  at("notice").hidden = at("notice").dataset.about !== "model" || at("notice").hidden;
+  if (at("notice").dataset.about !== "model") unnoticed();
   at("working").hidden = true;
   filled("invitation");
   at("again").hidden = true;
@@ -247,7 +250,7 @@ at("choose").addEventListener("click", () => at("file").click());
 at("again").addEventListener("click", () => (forget(), at("camera").focus()));
 at("file").addEventListener("change", ({ target }) => target.files.length && opened(target.files));
 at("wrong").addEventListener("click", () => kinds(at("kinds").hidden));
-at("notice-close").addEventListener("click", () => (at("notice").hidden = true));
+at("notice-close").addEventListener("click", unnoticed);
 at("samples").addEventListener("click", ({ target }) => {
   const button = target.closest("[data-sample]");
   if (button) sample(button.dataset.sample);

@@ -102,12 +102,22 @@ export function notice({ state, detail }, acts) {
   button.hidden = !action;
   button.textContent = action?.label ?? "";
   button.onclick = () => {
-    at("notice").hidden = true;
+    unnoticed();
     acts[action.does]();
   };
   at("notice").hidden = false;
   at("notice").dataset.state = state;
 }
+
+/** The notice goes; who was in it is at what comes next. */
+export function unnoticed() {
+  const within = at("notice").contains(document.activeElement);
+  at("notice").hidden = true;
+  if (within) toAnswer();
+}
+
+/** For who uses the keyboard, once the button that was pressed has gone. */
+export const toAnswer = () => at("answer").focus({ preventScroll: true });
 
 export function made(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);

@@ -53,6 +53,27 @@ def test_keyboard_alone_is_enough(visit, address):
     assert answer(page) == "Trouser"
 
 
+FOCUSED = "document.activeElement.id"
+
+
+def test_keyboard_is_led_on_when_its_button_goes(visit, address):
+    page = visit(address, permissions=["camera"])
+    page.focus("#camera")
+    page.keyboard.press("Enter")
+    until(page, "document.getElementById('video').videoWidth > 0")
+    assert page.evaluate(FOCUSED) == "capture"
+
+    page.keyboard.press("Enter")
+    answer(page)
+    assert page.evaluate(FOCUSED) == "answer"
+
+    give(page, "x.png", b"no picture")
+    state(page)
+    page.focus("#notice-close")
+    page.keyboard.press("Enter")
+    assert page.evaluate(FOCUSED) == "answer"
+
+
 def test_camera_is_shown_and_its_picture_answered(visit, address):
     page = visit(address, permissions=["camera"])
 
