@@ -69,8 +69,8 @@ export async function sha256(content) {
 
 /** @param {(response: Response) => Promise} read of the body, which may break off as well */
 async function answered(address, options, read) {
-  const offline = (error) => {
-    throw new Refusal("offline", error.message);
+  const offline = () => {
+    throw new Refusal("offline"); // a browser's own words help nobody at a screen
   };
   const response = await fetch(address, { ...options, signal: AbortSignal.timeout(PATIENCE_MS) }).catch(offline);
   if (!response.ok) throw new Refusal(response.status === 404 ? "bundle-absent" : "offline", `${address.pathname}: ${response.status}`);

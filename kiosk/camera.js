@@ -34,7 +34,7 @@ export class Camera {
     this.stop();
     const mine = this.#stops;
     const stream = await navigator.mediaDevices.getUserMedia(WISHES).catch((error) => {
-      if (mine === this.#stops) throw new Refusal(REASONS[error.name] ?? "camera-broken", error.message);
+      if (mine === this.#stops) throw REASONS[error.name] ? new Refusal(REASONS[error.name]) : new Refusal("camera-broken", error.message);
     });
     if (mine !== this.#stops) return ended(stream);
     this.#stream = stream;

@@ -20,8 +20,8 @@ async function opened(blob) {
   inspect(new Uint8Array(await blob.arrayBuffer()));
   try {
     return await createImageBitmap(blob, { imageOrientation: "from-image", premultiplyAlpha: "none", colorSpaceConversion: "none" });
-  } catch (error) {
-    throw new Refusal("picture-broken", error.message);
+  } catch {
+    throw new Refusal("picture-broken");
   }
 }
 

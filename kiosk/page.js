@@ -16,7 +16,7 @@ const CRASHES = 3; // in a row; then a person has to ask again
 
 const thinker = new Thinker(() => (++crashes < CRASHES ? prepare() : undefined));
 const camera = new Camera(at("video"), (refusal) => (watching(false), fail(refusal)));
-const service = new Service((taking) => (at("correction").hidden = !taking));
+const service = new Service(corrections);
 const acts = { reload: () => ((crashes = 0), (hindrance = undefined), prepare()), refresh: () => location.reload(), camera: watch, choose: () => at("file").click() };
 
 let crashes = 0;
@@ -110,9 +110,10 @@ function opened(files) {
 
 async function sample(name) {
   watching(false);
-  const fetched = fetch(`samples/${name}`).then((response) => response.blob());
-  fetched.catch(() => undefined); // said by `ask`
-  await ask(fetched.catch((error) => Promise.reject(new Refusal("offline", error.message))), picture, fetched);
+  const fetched = fetch(`samples/${name}`)
+    .catch(() => undefined)
+    .then((response) => (response?.ok ? response.blob() : Promise.reject(new Refusal("sample-absent"))));
+  await ask(fetched, picture);
 }
 
 function picture(blob) {
@@ -215,6 +216,12 @@ function kinds(open) {
   at("wrong").setAttribute("aria-expanded", String(open));
 }
 
+/** Offered while they are taken. */
+function corrections(taking) {
+  if (!taking && at("correction").contains(document.activeElement)) toAnswer();
+  at("correction").hidden = !taking;
+}
+
 /** Whose answer is shown, of which somebody says what it is. */
 async function correct(kind) {
   const wrong = held;
@@ -264,8 +271,8 @@ addEventListener("drop", (event) => {
   at("frame").classList.remove("dropping");
   opened(event.dataTransfer.files);
 });
-addEventListener("offline", () => connected(false));
-addEventListener("online", () => (connected(true), prepare()));
+addEventListener("offline", () => (connected(false), service.look()));
+addEventListener("online", () => (connected(true), service.look(), prepare()));
 document.addEventListener("visibilitychange", () => document.hidden && watching(false));
 
 new Idle(seconds(location.search), attract);

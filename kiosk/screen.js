@@ -59,7 +59,7 @@ function stockItem({ name, likeness }) {
   const title = name.split("/").pop().replace(/\.\w+$/, "").replaceAll(/[-_]+/g, " ");
   const pane = made("div", { className: "pane" });
   const image = made("img", { alt: "", loading: "lazy", src: `stock/${name.split("/").map(encodeURIComponent).join("/")}` });
-  image.addEventListener("error", () => pane.replaceChildren(title.slice(0, 1).toUpperCase()), { once: true });
+  image.addEventListener("error", () => (pane.classList.add("letter"), pane.replaceChildren(title.slice(0, 1).toUpperCase())), { once: true });
   pane.append(image);
   return made("li", {}, pane, made("span", { className: "name", textContent: title }), made("span", { className: "how", textContent: `${percent(likeness)} alike` }));
 }

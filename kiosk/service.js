@@ -18,9 +18,13 @@ export class Service {
 
   /** Asks now, and from then on every few seconds. */
   async watch(everyMs) {
+    await this.look();
+    setTimeout(() => this.watch(everyMs), everyMs);
+  }
+
+  async look() {
     const taking = await this.#asked();
     if (taking !== this.#taking) this.changed((this.#taking = taking));
-    setTimeout(() => this.watch(everyMs), everyMs);
   }
 
   async #asked() {
@@ -37,11 +41,12 @@ export class Service {
     const form = new FormData();
     form.append("picture", picture, "picture"); // its own name is nobody's business
     form.append("kind", kind);
-    const answer = await fetch(CORRECTIONS, { method: "POST", body: form, signal: AbortSignal.timeout(3 * PATIENCE_MS) }).catch((error) => {
-      throw new Refusal("correction-lost", error.message);
-    });
-    if (MEANS[answer.status]) throw new Refusal(MEANS[answer.status]);
-    if (answer.status >= 500) throw new Refusal("correction-lost", String(answer.status));
-    if (!answer.ok) throw new Refusal("correction-refused", String(answer.status));
+    const answer = await fetch(CORRECTIONS, { method: "POST", body: form, signal: AbortSignal.timeout(3 * PATIENCE_MS) }).catch(() => undefined);
+    if (MEANS[answer?.status]) throw new Refusal(MEANS[answer.status]);
+    if (!answer || answer.status >= 500) {
+      this.look(); // what cannot be had is not offered
+      throw new Refusal("correction-lost");
+    }
+    if (!answer.ok) throw new Refusal("correction-refused");
   }
 }

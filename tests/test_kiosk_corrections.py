@@ -5,7 +5,9 @@ import hashlib
 
 import pytest
 
-from tests.browsing import REFERENCE, answer, give, needs_chromium, serving, until
+from seamline import Classifier, likeness
+from tests import golden
+from tests.browsing import REFERENCE, answer, give, needs_chromium, serving, state, until
 from tests.conftest import ROOT
 from tests.serving import running
 
@@ -102,6 +104,48 @@ def test_correction_sends_the_picture_whose_answer_is_shown(visit, whole_page, c
         shown = page.evaluate("first.toDataURL('image/jpeg', 0.92)").partition(",")[2]
         assert base64.b64decode(shown) in collector.kept[-1][1]
         assert page.evaluate("first.isConnected")
+
+
+def test_correction_that_the_service_is_gone_for_is_said_plainly_and_offered_no_more(visit, whole_page, collector):
+    service = f"http://127.0.0.1:{collector.server_address[1]}"
+    with serving("--page", whole_page, "--bundle", REFERENCE, "--port", 0, "--service", service) as (found, _):
+        page = visit(found)
+        page.click('[data-sample="bag.png"]')
+        answer(page)
+        page.click("#wrong")
+        collector.shutdown()
+        collector.server_close()
+
+        page.evaluate(
+            "[...document.querySelectorAll('#kinds button')].find((one) => one.textContent === 'Coat').click()"
+        )
+
+        assert state(page) == "correction-lost"
+        assert page.is_hidden("#notice-detail")
+        page.wait_for_selector("#correction", state="hidden")
+
+
+def test_offline_only_what_works_is_offered(visit, whole_page, collector, tmp_path):
+    service, images = f"http://127.0.0.1:{collector.server_address[1]}", golden.garments()[:4]
+    classifier = Classifier(REFERENCE)
+    names = [f"{k}.png" for k in range(4)]
+    likeness.write(tmp_path / "shop.safetensors", likeness.Index(names, classifier.embed(images), classifier.digest))
+    index = ("--index", tmp_path / "shop.safetensors")
+    with serving("--page", whole_page, "--bundle", REFERENCE, "--port", 0, "--service", service, *index) as (found, _):
+        page = visit(found)
+        page.set_input_files("#file", BAG)
+        answer(page)
+        page.wait_for_selector("#wrong")
+        assert page.is_hidden("#like .hint")
+
+        page.context.set_offline(True)
+
+        page.wait_for_selector("#wrong", state="hidden")
+        assert page.inner_text("#offline") == "Offline: garments are still named"
+        assert page.is_visible("#like .hint")
+        page.context.set_offline(False)
+        page.wait_for_selector("#wrong")
+        assert page.is_hidden("#offline")
 
 
 def test_without_a_service_no_correction_is_offered(visit, address):
