@@ -62,7 +62,18 @@ def test_page_fits_every_screen(visit, address, width, height):
     assert small == []
 
 
-KIOSKS = [(800, 480), (1024, 600), (1280, 720), (1280, 800), (1366, 768), (1920, 1080), (1080, 1920), (3840, 2160)]
+KIOSKS = [
+    (800, 480),
+    (1024, 600),
+    (1024, 768),
+    (1280, 1024),
+    (1280, 720),
+    (1280, 800),
+    (1366, 768),
+    (1920, 1080),
+    (1080, 1920),
+    (3840, 2160),
+]
 INSIDE = """() => {
   const inner = document.getElementById("invitation"), frame = document.getElementById("frame").getBoundingClientRect();
   const room = 2 + parseFloat(getComputedStyle(document.getElementById("frame"), "::after").top);
