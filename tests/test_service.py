@@ -1,5 +1,7 @@
 """What the service answers: as the runtime does, to curl, to a form and to an existing client of the protocol."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import requests
@@ -177,6 +179,26 @@ def test_existing_client_gets_the_runtimes_answers(client, classifier, binary_in
     np.testing.assert_array_equal(answered.as_numpy("probabilities"), classifier.probabilities(images))
     np.testing.assert_array_equal(answered.as_numpy("embedding"), classifier.embed(images))
     assert (answered.get_response()["id"], answered.get_response()["model_version"]) == ("7", str(VERSION))
+
+
+def test_images_are_counted_by_what_the_classifier_calls_them(service, client, classifier):
+    noise = np.random.default_rng(2).integers(0, 256, (100, 28, 28), dtype=np.uint8)
+    images = np.concatenate([bundle.golden(bundle.read(REFERENCE)).images, noise])
+    expected = Counter(answer.name for answer in classifier.classify(images))
+    assert len(expected) > 5
+    assert expected["unknown"] > 0
+    names = [*classifier.classes, "unknown"]
+
+    def counted():
+        return Counter({name: service.metric(f'seamline_answers_total{{kind="{name}"}}') for name in names})
+
+    before = counted()
+    client.infer("seamline", [image_input(images)])
+    after = counted()
+    client.infer("seamline", [image_input(images)], outputs=[tritonclient.http.InferRequestedOutput("embedding")])
+
+    assert after - before == expected
+    assert counted() == after  # nobody was told a kind
 
 
 def test_existing_client_is_told_what_is_wrong(client):

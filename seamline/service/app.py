@@ -49,9 +49,7 @@ class Service:
 
     async def classify(self, request: Request) -> Response:
         content_type = limits.require_picture(request)
-        answer = await self._asked(request, {"route": "classify", "content_type": content_type})
-        self.metrics.answers.labels(answer.head["kind"]).inc()
-        return _json(answer)
+        return _json(await self._asked(request, {"route": "classify", "content_type": content_type}))
 
     async def similar(self, request: Request) -> Response:
         if self.releases.pool.facts["without_index"]:
@@ -144,6 +142,8 @@ class Service:
         if "reason" in answer.head:
             raise Refused(answer.head["status"], answer.head["reason"], answer.head["headers"])
         self.releases.answered()
+        for kind, count in answer.head["kinds"].items():
+            self.metrics.answers.labels(kind).inc(count)
         return answer
 
     def _require_room(self) -> None:

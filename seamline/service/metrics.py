@@ -32,7 +32,7 @@ def made(queue: Callable[[], float], held: Callable[[], float]) -> Metrics:
         registry,
         Counter("seamline_requests", "Answered requests", ["route", "status"], registry=registry),
         Histogram("seamline_request_seconds", "From head to answer", ["route"], buckets=SECONDS, registry=registry),
-        Counter("seamline_answers", "Pictures by what they were called", ["kind"], registry=registry),
+        Counter("seamline_answers", "Pictures and images by what they were called", ["kind"], registry=registry),
         Counter("seamline_turned_away", "Connections that were ended", ["reason"], registry=registry),
         Gauge("seamline_worker_restarts", "Workers that ended and were replaced", registry=registry),
         Gauge("seamline_bundle_changes", "New bundles that were taken", registry=registry),

@@ -4,6 +4,7 @@ https://github.com/open-inference-protocol/spec, and Triton's extension for bina
 """
 
 import json
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +28,16 @@ class Wanted(NamedTuple):
     binary: Any
 
 
-def infer(serving: Serving, body: bytes, head_bytes: int | None) -> tuple[dict[str, Any], bytes]:
-    """The answer's JSON, and the bytes behind it.
+class Inferred(NamedTuple):
+    """An answer."""
+
+    json: dict[str, Any]
+    tail: bytes  # behind it
+    kinds: dict[str, int]  # how many images are called what; none where no probabilities are asked for
+
+
+def infer(serving: Serving, body: bytes, head_bytes: int | None) -> Inferred:
+    """What the model says of a request's images.
 
     Args:
         serving: what answers.
@@ -43,10 +52,14 @@ def infer(serving: Serving, body: bytes, head_bytes: int | None) -> tuple[dict[s
         raise Refused(400, f"Expected {head_bytes} bytes of JSON. Received {len(body)}.")
     asked = _parsed(head)
     images = _images(asked, tail)
-    outputs = [_output(serving, wanted, images) for wanted in _wanted(asked, serving)]
+    wanted = _wanted(asked, serving)
+    found = {one.name: _found(serving, one.name, images) for one in wanted}
+    outputs = [_output(one, found[one.name]) for one in wanted]
+    kinds = Counter(serving.classifier.best(row).name for row in found.get("probabilities", np.zeros((0, 0))).tolist())
     identity = {"id": asked["id"]} if isinstance(asked.get("id"), str) else {}
     answer = {"model_name": NAME, "model_version": str(serving.version), **identity}
-    return answer | {"outputs": [shown for shown, _ in outputs]}, b"".join(content for _, content in outputs)
+    told = answer | {"outputs": [shown for shown, _ in outputs]}
+    return Inferred(told, b"".join(content for _, content in outputs), kinds)
 
 
 def _parsed(head: bytes) -> dict[str, Any]:
@@ -128,12 +141,15 @@ def _wanted(asked: dict[str, Any], serving: Serving) -> list[Wanted]:
     return wanted or [Wanted(name, binary) for name in there]
 
 
-def _output(serving: Serving, wanted: Wanted, images: NDArray[np.uint8]) -> tuple[dict[str, Any], bytes]:
+def _found(serving: Serving, output: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     model = serving.classifier
     try:
-        found = (model.embed if wanted.name == "embedding" else model.probabilities)(images)
+        return (model.embed if output == "embedding" else model.probabilities)(images)
     except BundleError as error:
         raise busy(str(error)) from error
+
+
+def _output(wanted: Wanted, found: NDArray[np.float32]) -> tuple[dict[str, Any], bytes]:
     shown = {"name": wanted.name, "datatype": "FP32", "shape": list(found.shape)}
     if wanted.binary:
         content = found.astype("<f4", copy=False).tobytes()

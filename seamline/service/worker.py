@@ -98,14 +98,14 @@ def _answer(serving: Serving, folder: str, question: Frame) -> Frame:
     match question.head["route"]:
         case "classify":
             answer = answers.classify(serving, _picture(question))
-            return _json(answer, kind=answer["kind"])
+            return _json(answer, kinds={answer["kind"]: 1})
         case "similar":
             return _json(answers.similar(serving, _picture(question), _k(question.head["k"])))
         case "corrections":
             return _corrected(serving, Path(folder), question)
         case _:
-            answer, tail = tensors.infer(serving, question.body, question.head["head_bytes"])
-            return _json(answer, tail)
+            answer, tail, kinds = tensors.infer(serving, question.body, question.head["head_bytes"])
+            return _json(answer, tail, kinds=kinds)
 
 
 def _picture(question: Frame) -> bytes:
@@ -130,9 +130,9 @@ def _corrected(serving: Serving, folder: Path, question: Frame) -> Frame:
     return _json({"kept": new, "kind": kind}, status=201 if new else 200)
 
 
-def _json(answer: dict[str, Any], tail: bytes = b"", status: int = 200, kind: str = "") -> Frame:
+def _json(answer: dict[str, Any], tail: bytes = b"", status: int = 200, kinds: dict[str, int] | None = None) -> Frame:
     content = json.dumps(answer).encode()
-    return Frame({"status": status, "kind": kind, "json_bytes": len(content)}, content + tail)
+    return Frame({"status": status, "kinds": kinds or {}, "json_bytes": len(content)}, content + tail)
 
 
 if __name__ == "__main__":
