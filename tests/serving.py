@@ -12,12 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
+
+from seamline import Classifier, likeness, pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 120
 HEADERS = {"Content-Type": "application/octet-stream"}
+
+
+def index_of_examples(file: Path) -> Path:
+    """As `seamline index examples` makes it, by the bundle in git."""
+    classifier, paths = Classifier(ROOT / "seamline/reference"), sorted((ROOT / "examples").glob("*.png"))
+    embeddings = classifier.embed(np.stack([pictures.read(path) for path in paths]))
+    likeness.write(file, likeness.Index([path.stem for path in paths], embeddings, classifier.digest))
+    return file
 
 
 class Running:

@@ -1,22 +1,28 @@
 """The service's own description is true: schemathesis asks a running service whatever it allows, and what it does not."""
 
+import io
+import json
 import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
+from PIL import Image
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.openapi.checks import JsonSchemaError
 from schemathesis.specs.openapi import checks as openapi
 
 from seamline import __main__ as command
+from seamline import pictures
 from seamline.service import description
 from tests.conftest import KINDS, ROOT
-from tests.serving import running
+from tests.serving import index_of_examples, running
 
 load_all_checks()
 CHECKS = [
@@ -31,12 +37,25 @@ OPERATIONS = [
     for path, methods in description.described(KINDS, corrections=True)["paths"].items()
     for method in methods
 ]
+SNEAKER = ROOT / "examples/sneaker.png"
+IMAGE = {"name": "image", "datatype": "UINT8", "shape": [1, 28, 28]}
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    with running("--model", ROOT / "seamline/reference", "--corrections", tmp_path_factory.mktemp("kept")) as found:
+    """With everything switched on."""
+    folder, model = tmp_path_factory.mktemp("service"), ROOT / "seamline/reference"
+    index = index_of_examples(folder / "index.safetensors")
+    with running("--model", model, "--index", index, "--corrections", folder / "kept") as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def jpeg():
+    file = io.BytesIO()
+    with Image.open(SNEAKER) as garment:
+        garment.convert("RGB").resize((600, 600)).save(file, "JPEG")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +81,64 @@ def test_service_answers_as_it_says_it_does(schema, path, method, mode):
         assert mode == GenerationMode.NEGATIVE, "nothing that the description allows could be made"
 
     assert asked or mode == GenerationMode.NEGATIVE
+
+
+def as_described(schema, path, answer):
+    """The answer's JSON, which has what the description says of it; tensors' bytes may be behind it."""
+    schema[path]["POST"].validate_response(answer)
+    length = answer.headers.get("Inference-Header-Content-Length")
+    if length is None:
+        return answer.json()
+    answer._content = answer.content[: int(length)]
+    answer.headers = {"Content-Type": "application/json"}
+    return as_described(schema, path, answer)
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/similar"])
+def test_answer_to_a_jpeg_is_as_described(service, schema, jpeg, path):
+    raw = as_described(schema, path, service.post(path, jpeg, **{"Content-Type": "image/jpeg"}))
+    form = as_described(schema, path, requests.post(service.url + path, files={"picture": jpeg}, timeout=60))
+
+    assert raw == form
+    assert (raw["kind"] == "Sneaker") if path == "/v1/classify" else (len(raw["neighbours"]) == 5)
+
+
+def test_answer_to_a_correction_is_as_described_the_first_time_and_again(service, schema, jpeg):
+    form = {"picture": jpeg, "kind": (None, "Sneaker")}
+
+    answers = [requests.post(f"{service.url}/v1/corrections", files=form, timeout=60) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [201, 200]
+    assert [as_described(schema, "/v1/corrections", one)["kept"] for one in answers] == [True, False]
+
+
+@pytest.mark.parametrize("binary_out", [True, False], ids=["bytes out", "JSON out"])
+@pytest.mark.parametrize("binary_in", [True, False], ids=["bytes in", "JSON in"])
+def test_answer_to_tensors_is_as_described(service, schema, binary_in, binary_out):
+    image = pictures.read(SNEAKER)
+    form = {"parameters": {"binary_data_size": image.size}} if binary_in else {"data": image.ravel().tolist()}
+    asked = {"inputs": [IMAGE | form], "parameters": {"binary_data_output": binary_out}}
+    head = json.dumps(asked).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))} if binary_in else {"Content-Type": "application/json"}
+
+    answer = service.post("/v2/models/seamline/infer", head + image.tobytes() * binary_in, **headers)
+    kind = answer.headers["Content-Type"]
+    told = as_described(schema, "/v2/models/{model}/infer", answer)
+
+    assert kind == ("application/octet-stream" if binary_out else "application/json")
+    assert [one["name"] for one in told["outputs"]] == ["probabilities", "embedding"]
+
+
+@pytest.mark.parametrize(
+    ("path", "otherwise"),
+    [("/v1/classify", {"kind": "Hat"}), ("/v1/similar", {"neighbours": [{"name": "a"}]})],
+)
+def test_answer_that_is_not_as_described_is_noticed(service, schema, jpeg, path, otherwise):
+    answer = service.post(path, jpeg)
+    answer._content = json.dumps(answer.json() | otherwise).encode()
+
+    with pytest.raises(JsonSchemaError, match="violates schema"):
+        as_described(schema, path, answer)
 
 
 def test_page_shows_every_path_without_a_script_or_the_network(service):

@@ -152,7 +152,9 @@ def _infer(parameters: list[dict[str, Any]]) -> dict[str, Any]:
         "description": "bytes of JSON in the body; the tensors' bytes are behind it",
         "schema": {"type": "integer", "minimum": 0, "maximum": limits.LARGEST_BODY_BYTES},
     }
-    answers = _answers("the outputs", _object(model_name=TEXT, model_version=TEXT, outputs=_list(ANYTHING)))
+    output = _object(name=TEXT, datatype={"const": "FP32"}, shape=_list(WHOLE))
+    output["properties"] |= {"data": _list({"type": "number"}), "parameters": _object(binary_data_size=WHOLE)}
+    answers = _answers("the outputs", _object(model_name=TEXT, model_version=TEXT, outputs=_list(output)))
     answers["200"]["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     binary = {"type": "string", "format": "binary", "description": f"JSON of {head['name']} bytes, then the tensors"}
     body = {"application/json": {"schema": _request()}, "application/octet-stream": {"schema": binary}}
