@@ -5,21 +5,28 @@ python -m tests.fuzzing 100000    # starts a service of its own; what came back,
 
 import argparse
 import asyncio
+import io
 import json
 import re
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from tests import serving
+from tests import golden, serving
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOWEST_S = 2.0
+SLOWEST_S = 2.0  # from its first byte to its answer
+PHOTOGRAPHS = 2
+PHOTOGRAPHED = 0.05  # of the pictures; the others are the examples, which take much less time
+PIXELS = (1200, 1600)
 FINE = {200, 201, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 431, 503, 507}
 BOUNDARY = b"----fuzz"
 
@@ -27,6 +34,7 @@ BOUNDARY = b"----fuzz"
 class Asked(NamedTuple):
     """A request."""
 
+    route: str
     content: bytes
     framed: bool  # it is whole, so that it must be answered
 
@@ -34,8 +42,9 @@ class Asked(NamedTuple):
 class Found(NamedTuple):
     """What came of them all."""
 
-    asked: int
-    statuses: Counter
+    asked: int  # requests that were sent
+    statuses: Counter  # of answers; several may come to a request whose length lies
+    whole: Counter  # (route, status) of those that were whole
     slowest_s: float  # of those that were whole
     wrong: list[str]  # what should not have been answered so
 
@@ -48,21 +57,23 @@ def fuzz(host: str, port: int, count: int, seed: int, at_once: int) -> Found:
 
 
 async def _fuzz(host: str, port: int, those, at_once: int) -> Found:
-    numbered, statuses, wrong, times = iter(enumerate(those)), Counter(), [], [0.0]
+    numbered, sent, statuses, whole, wrong, times = iter(enumerate(those)), [], Counter(), Counter(), [], [0.0]
 
     async def client() -> None:
         for number, asked in numbered:
             begun = time.monotonic()
             answer = await _answer(host, port, asked)
-            if asked.framed:
-                times.append(max(times.pop(), time.monotonic() - begun))
+            sent.append(number)
             found = [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
             statuses.update(found or [0])
-            if not set(found) <= FINE or (asked.framed and not found):
+            if asked.framed:
+                times.append(max(times.pop(), time.monotonic() - begun))
+                whole.update((asked.route, status) for status in found)
+            if not set(found) <= FINE or (asked.framed and len(found) != 1):
                 wrong.append(f"{number}: {found} {asked.content[:200]!r} → {answer[:300]!r}")
 
     await asyncio.gather(*(client() for _ in range(at_once)))
-    return Found(sum(1 for _ in ()) or statuses.total(), statuses, times[0], wrong)
+    return Found(len(sent), statuses, whole, times[0], wrong)
 
 
 async def _answer(host: str, port: int, asked: Asked) -> bytes:
@@ -89,16 +100,32 @@ async def _answer(host: str, port: int, asked: Asked) -> bytes:
 def requests(count: int, seed: int) -> Iterator[Asked]:
     """Requests of every route, some as they should be, most spoilt in their head, their body or their length."""
     generator = np.random.default_rng(seed)
-    pictures = [path.read_bytes() for path in sorted((ROOT / "examples").glob("*.png"))]
+    examples = [(b"image/png", path.read_bytes()) for path in sorted((ROOT / "examples").glob("*.png"))]
+    taken = photographs()
     for _ in range(count):
-        path, kind, body = _route(generator, pictures[generator.integers(len(pictures))])
+        pictures = taken if generator.random() < PHOTOGRAPHED else examples
+        path, kind, body = _route(generator, *pictures[generator.integers(len(pictures))])
         if generator.random() < 0.6:
             body = _spoilt(body, generator)
         head = _head(path, kind, len(body))
         if generator.random() < 0.6:
-            yield Asked(head + body, framed=True)
+            yield Asked(path.decode(), head + body, framed=True)
         else:
-            yield Asked(_spoilt(head, generator) + body, framed=False)
+            yield Asked(path.decode(), _spoilt(head, generator) + body, framed=False)
+
+
+@cache
+def photographs() -> list[tuple[bytes, bytes]]:
+    """Content types and files: JPEG, WebP and GIF of two million pixels."""
+    made = []
+    for case in golden.photographs(PHOTOGRAPHS):
+        with Image.open(io.BytesIO(case.content)) as seen:
+            picture = seen.convert("RGB").resize(PIXELS)
+        for kind in ("JPEG", "WEBP", "GIF"):
+            file = io.BytesIO()
+            picture.save(file, kind)
+            made.append((b"image/" + kind.lower().encode(), file.getvalue()))
+    return made
 
 
 def _head(path: bytes, kind: bytes, length: int) -> bytes:
@@ -106,16 +133,16 @@ def _head(path: bytes, kind: bytes, length: int) -> bytes:
     return b"\r\n".join([*lines, kind]) + b"\r\n\r\n"
 
 
-def _route(generator: np.random.Generator, picture: bytes) -> tuple[bytes, bytes, bytes]:
+def _route(generator: np.random.Generator, media_type: bytes, picture: bytes) -> tuple[bytes, bytes, bytes]:
     numbers = generator.integers(0, 256, 784).tolist()
     image = {"name": "image", "datatype": "UINT8", "shape": [1, 28, 28]}
     binary = json.dumps({"inputs": [image | {"parameters": {"binary_data_size": 784}}]}).encode()
     form = b"Content-Type: multipart/form-data; boundary=" + BOUNDARY
     infer = b"/v2/models/seamline/infer"
     routes = [
-        (b"/v1/classify", b"Content-Type: image/png", picture),
+        (b"/v1/classify", b"Content-Type: " + media_type, picture),
         (b"/v1/classify", form, _form(picture)),
-        (b"/v1/similar?k=3", b"Content-Type: image/png", picture),
+        (b"/v1/similar?k=3", b"Content-Type: " + media_type, picture),
         (b"/v1/corrections", form, _form(picture, b"Bag")),
         (infer, b"Content-Type: application/json", json.dumps({"inputs": [image | {"data": numbers}]}).encode()),
         (infer, b"Inference-Header-Content-Length: %d" % len(binary), binary + bytes(numbers)),
@@ -156,20 +183,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, serving.running("--corrections", folder) as service:
-        before = [_resident_mib(number) for number in (service.process.pid, *service.workers())]
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as service:
+        before = resident_mib(service)
         begun = time.monotonic()
         found = fuzz(service.host, service.port, chosen.count, seed=7, at_once=8)
-        after = [_resident_mib(number) for number in (service.process.pid, *service.workers())]
+        after = resident_mib(service)
         print(f"{found.asked:,} requests in {time.monotonic() - begun:.0f} s; slowest answer {found.slowest_s:.2f} s")
-        print(f"statuses {dict(sorted(found.statuses.items()))}")
+        print(f"statuses {dict(sorted(found.statuses.items()))}, of whole ones {dict(sorted(found.whole.items()))}")
         print(f"memory (service, workers) {before} → {after} MiB; {service.log or 'nothing logged'}")
         print("\n".join(found.wrong[:20]) or "none was wrong")
 
 
-def _resident_mib(number: int) -> int:
-    lines = Path(f"/proc/{number}/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+def running(folder: Path) -> AbstractContextManager[serving.Running]:
+    """The service with everything switched on; what it keeps is in the folder."""
+    index = serving.index_of_examples(folder / "index.safetensors")
+    return serving.running("--model", golden.REFERENCE, "--index", index, "--corrections", folder / "kept")
+
+
+def resident_mib(service: serving.Running) -> list[int]:
+    """Of the service and its workers."""
+    files = [Path(f"/proc/{number}/status") for number in (service.process.pid, *service.workers())]
+    lines = [line.split() for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [int(words[1]) // 1024 for words in lines if words[0] == "VmRSS:"]
 
 
 if __name__ == "__main__":

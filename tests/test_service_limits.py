@@ -12,6 +12,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seamline import bundle
@@ -32,6 +33,7 @@ CHUNKED = (
     b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n"
     b"Connection: close\r\n\r\n"
 )
+GROWN_MIB = 16  # by 1,600 fuzzed requests, after 400; 3 were measured
 PATIENCE_S = 10.0  # a slow client is ended within
 
 
@@ -428,14 +430,25 @@ def test_every_hostile_picture_is_answered_and_none_is_a_500(service, pool):
 
 
 def test_fuzzed_requests_are_answered_and_none_is_a_500(tmp_path):
-    with running("--model", REFERENCE, "--corrections", tmp_path) as service:
-        found = fuzzing.fuzz(service.host, service.port, count=2000, seed=1, at_once=8)
+    with fuzzing.running(tmp_path) as service:
+        warm = fuzzing.fuzz(service.host, service.port, count=400, seed=2, at_once=8)
+        before = fuzzing.resident_mib(service)
+        found = fuzzing.fuzz(service.host, service.port, count=1600, seed=1, at_once=8)
+        after = fuzzing.resident_mib(service)
         again = service.post("/v1/classify", SNEAKER)
         log = service.log
 
-    assert found.asked == 2000
-    assert found.wrong == []
-    assert sum(count for code, count in found.statuses.items() if 200 <= code < 300) > 50
-    assert sum(count for code, count in found.statuses.items() if 400 <= code < 500) > 500
+    assert (warm.asked, found.asked) == (400, 1600)
+    assert warm.wrong + found.wrong == []
+    assert {route for (route, status), count in found.whole.items() if status in {200, 201} and count > 20} == {
+        "/v1/classify",
+        "/v1/similar?k=3",
+        "/v1/corrections",
+        "/v2/models/seamline/infer",
+    }
+    assert {path.suffix for path in (tmp_path / "kept").rglob("*.*")} == {".png", ".jpg", ".webp", ".gif"}
+    assert sum(count for code, count in found.statuses.items() if 400 <= code < 500) > 400
+    assert found.slowest_s <= fuzzing.SLOWEST_S
+    assert np.subtract(after, before).max() <= GROWN_MIB, (before, after)
     assert again.status_code == 200
     assert log == []
