@@ -33,8 +33,8 @@ CHUNKED = (
     b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n"
     b"Connection: close\r\n\r\n"
 )
-GROWN_MIB = 16  # by 1,600 fuzzed requests, after 400; 3 were measured
-PATIENCE_S = 10.0  # a slow client is ended within
+GROWN_MIB = 24  # of any process by 1,600 fuzzed requests, after 400; 12 were measured, 32 if every body is kept
+PATIENCE_S = protocol.REQUEST_S + 1.5  # a slow client is ended within, as docs/service.md says, on a busy machine
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_bodies_together_are_limited():
 
 
 @pytest.mark.slow
-def test_thousand_slow_clients_are_ended_within_ten_seconds_and_hold_nobody_up(service, pool):
+def test_thousand_slow_clients_are_ended_in_time_and_hold_nobody_up(service, pool):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
     starts = [
@@ -210,10 +210,12 @@ def test_thousand_slow_clients_are_ended_within_ten_seconds_and_hold_nobody_up(s
         b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v2 HT",
     ]
     begun = time.monotonic()
-    clients = [service.connect() for _ in range(1000)]
+    clients, begins = [], []
     try:
-        for number, client in enumerate(clients):
-            client.sendall(starts[number % len(starts)])
+        for number in range(1000):
+            clients.append(service.connect())
+            clients[-1].sendall(starts[number % len(starts)])
+            begins.append(time.monotonic())
         times = []
         while time.monotonic() - begun < protocol.REQUEST_S - 2:
             for client in clients[1::50]:
@@ -225,13 +227,13 @@ def test_thousand_slow_clients_are_ended_within_ten_seconds_and_hold_nobody_up(s
         for client in clients:
             client.settimeout(60)
             everything(client)
-            ends.append(time.monotonic() - begun)
+            ends.append(time.monotonic())
     finally:
         for client in clients:
             client.close()
 
-    connected = 6.0  # to connect them on a busy machine
-    assert max(ends) <= PATIENCE_S + connected
+    waited = np.subtract(ends, begins)
+    assert waited.max() <= PATIENCE_S
     assert sorted(times)[len(times) // 2] < 1
     assert service.metric('seamline_turned_away_total{reason="slow"}') >= 800  # the fifth kind has had an answer
 
