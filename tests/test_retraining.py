@@ -320,7 +320,9 @@ def test_served_flow_brings_up_automations_closes_what_was_left_and_does_what_is
         asked = client.create_flow_run_from_deployment(nightly.id, state=Scheduled())
 
         assert ended(client, asked.id, 150).name == "Unchanged"
-        assert not client.read_deployment(nightly.id).paused
+        process.terminate()
+        process.wait(60)
+        assert not client.read_deployment(nightly.id).paused, "a restart pauses no schedule"
     finally:
         end(process)
         for found in client.read_deployments():
