@@ -27,7 +27,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 LARGEST_BYTES = 32 * 2**20
 LARGEST_PIXELS = 32 * 10**6
 LARGEST_JPEG_PIXELS = 80 * 10**6  # in one scan: decoded at a fraction of its size, line by line; telephones make such
-TOO_MANY = f"expected at most {LARGEST_PIXELS:,} pixels, {LARGEST_JPEG_PIXELS:,} in a plain JPEG. Received"
 ENOUGH = 256  # pixels of the longest edge: from twice as many on, blocks of 2 × 2, 4 × 4 … become one
 ORIENTATION = 0x0112  # EXIF
 BROKEN = (  # what Pillow's readers raise for broken files
@@ -58,7 +57,7 @@ def decode(content: bytes) -> Picture:
     with _opened(content) as picture:
         limit = LARGEST_JPEG_PIXELS if scans == 1 else LARGEST_PIXELS
         if picture.width * picture.height > limit:
-            raise ValueError(f"{TOO_MANY} {picture.width:,} × {picture.height:,}.")
+            raise _too_large(f"{picture.width:,} × {picture.height:,}")
         try:
             block, width = _block(max(picture.size)), picture.width
             picture.draft(None, (ENOUGH, ENOUGH))  # a JPEG is decoded in blocks that are no larger
@@ -66,6 +65,11 @@ def decode(content: bytes) -> Picture:
             return _on_white(_upright(small, _orientation(picture)))
         except BROKEN as error:
             raise ValueError(f"not a picture that can be read: {_gist(error)}.") from error
+
+
+def _too_large(received: str) -> ValueError:
+    most = f"{LARGEST_PIXELS:,} pixels, {LARGEST_JPEG_PIXELS:,} in a plain JPEG"
+    return ValueError(f"expected at most {most}. Received {received}.")
 
 
 def _block(longest: int) -> int:
@@ -83,7 +87,7 @@ def _opened(content: bytes) -> Image:
     except UnidentifiedImageError as error:
         raise ValueError(f"not a picture that can be read: none of {', '.join(FORMATS)}.") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{TOO_MANY} many more.") from error
+        raise _too_large("many more") from error
     except BROKEN as error:
         raise ValueError(f"not a picture that can be read: {_gist(error)}.") from error
 
