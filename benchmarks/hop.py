@@ -26,7 +26,7 @@ PAUSE_S = 0.02
 
 async def main() -> None:
     """Measure and print."""
-    model = next(path for path in service.models() if path.is_file())
+    model = service.model_of_clone()
     content = service.shot(0)
     session = onnxruntime.InferenceSession(model)
     serving = answers.opened(Classifier(model), 0, "")

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=25.0, help="requests a second (25)")
     chosen = parser.parse_args()
     pictures = [service.form(service.shot(seed, plain=seed % 2 == 0)) for seed in range(8)]
-    model = service.ROOT / "exports/bundle/model.onnx"
+    model = service.model_of_clone()
     with service.ours_running(model) as ours:
         service.measure(ours, pictures, chosen.rate, 10)  # what is made once has been made
         with service.memory(ours, chosen.seconds) as sizes:

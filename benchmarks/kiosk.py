@@ -105,9 +105,9 @@ VIEWS = """async (packed) => {
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
+def serving(*options: str) -> Iterator[str]:
     """The page, from a process of its own, with the bundle that came with this clone."""
-    command = [sys.executable, "-m", "seamline", "kiosk", "--port", "0", "--bundle", str(bundle.own())]
+    command = [sys.executable, "-m", "seamline", "kiosk", "--port", "0", "--bundle", str(bundle.own()), *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None  # noqa: S101  for the type checker: it was asked for
         try:
@@ -274,12 +274,13 @@ def main() -> None:
     lines += ["", f"MB above that after {WARM} captures, by the thousand {asked}:"]
     lines += ["", *(f"- {kind}: {', '.join(f'{more:+.1f}' for more in grown[kind])}" for kind in grown)]
     lines += ["", f"Photographs as they come: `{json.dumps(apart)}`"] if apart else []
-    REPORT.write_text("\n".join(["# The page", "", _where(), "", *lines, ""]), encoding="utf-8")
+    REPORT.write_text("\n".join(["# The page", "", _where(chosen), "", *lines, ""]), encoding="utf-8")
     print("\n".join(lines))
 
 
-def _where() -> str:
-    where = measured.by("python -m benchmarks.kiosk")
+def _where(chosen: argparse.Namespace) -> str:
+    options = f" CAPTURES={chosen.captures}{' PHOTOGRAPHS=DIR' if chosen.photographs else ''}"
+    where = measured.by(f"make bench-kiosk{options}")
     return f"{where}, headless Chromium from this machine; {os.getloadavg()[1]:.1f} processes were running."
 
 

@@ -1,91 +1,94 @@
-"""Pictures of the page in every state: python -m benchmarks.kiosk_screenshots [DIR].
+"""Pictures of the page in every state: python -m benchmarks.kiosk_screenshots [DIR [STATE…]].
 
-Without DIR only those of the guide, small, into docs/images; with it every state in three sizes, light and dark, to be
-looked at.
+Without DIR only those of the guide, small, into docs/images; with it every state (or those that are named, see
+benchmarks/kiosk_states.py) in every size, light and dark, to be looked at; and a sheet of each size and scheme.
 """
 
+import argparse
 import io
-import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from benchmarks.kiosk import CHROMIUM, FLAGS, ROOT, serving, until
+from benchmarks.kiosk import CHROMIUM, FLAGS, ROOT, serving
+from benchmarks.kiosk_states import SIZES, STATES, bring, shop
 
 IMAGES = ROOT / "docs/images"
-SIZES = {"telephone": (360, 740), "kiosk": (1080, 1920), "wide": (1440, 900)}
 SCHEMES = ("light", "dark")
-STATES = ("ready", "answer", "unknown", "camera", "notice", "attract")
-GUIDE = [("wide", "light", "answer"), ("telephone", "dark", "answer"), ("kiosk", "light", "attract")]
+GUIDE = {
+    "wide-answer": ((1440, 900), "light", "answer"),
+    "telephone-answer": (SIZES["telephone"], "dark", "answer"),
+    "kiosk-attract": ((1080, 1920), "light", "attract"),
+}
 GUIDE_HEIGHT = 540
+SHEET_WIDTH, CAPTION = 2400, 24  # pixels
+SHOWN_WIDTH = {"telephone": 236, "seven inches": 476, "kiosk": 476, "upright": 296, "large": 476}
 
 
 def main() -> None:
     """All of them, or the guide's."""
     from playwright.sync_api import sync_playwright
 
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    wanted = [(size, scheme, state) for size in SIZES for scheme in SCHEMES for state in STATES] if folder else GUIDE
-    with serving() as address, sync_playwright() as driver:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kiosk_screenshots", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="write every state there, to be looked at")
+    parser.add_argument("states", nargs="*", metavar="STATE", help=f"these alone: {', '.join(STATES)}")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.states) - set(STATES):
+        parser.error(f"no such state: {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory() as stock, serving(*shop(Path(stock))) as address, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        for size, scheme, state in wanted:
-            content = shot(browser, address, size, scheme, state)
-            if folder:
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{size}-{scheme}-{state}.png").write_bytes(content)
-            else:
-                small(content, IMAGES / f"kiosk-{size}-{state}.webp")
+        port = urlsplit(address).port
+        if chosen.folder:
+            every(browser, port, chosen.folder, chosen.states or list(STATES))
+        else:
+            for name, (size, scheme, state) in GUIDE.items():
+                small(shots(browser, port, size, state, [scheme])[0], IMAGES / f"kiosk-{name}.webp")
         browser.close()
 
 
-def shot(browser: Any, address: str, size: str, scheme: str, state: str) -> bytes:
-    """The page in a state, as PNG."""
-    width, height = SIZES[size]
+def every(browser: Any, port: int | None, folder: Path, states: list[str]) -> None:
+    """A folder for each size, and a sheet for each scheme of it."""
+    for name, size in SIZES.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for state in states:
+            for scheme, content in zip(SCHEMES, shots(browser, port, size, state, SCHEMES), strict=True):
+                (folder / name / f"{state.replace(' ', '-')}-{scheme}.png").write_bytes(content)
+        for scheme in SCHEMES:
+            files = [folder / name / f"{state.replace(' ', '-')}-{scheme}.png" for state in states]
+            sheet(files, SHOWN_WIDTH[name]).save(folder / f"{name}-{scheme}.png")
+
+
+def shots(browser: Any, port: int | None, size: tuple[int, int], state: str, schemes: Any) -> list[bytes]:
+    """The page in a state, as PNG, in each colour scheme."""
     context = browser.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme=scheme,
+        viewport={"width": size[0], "height": size[1]},
         permissions=["camera"],
         reduced_motion="reduce",
+        service_workers="block",
     )
-    page = context.new_page()
-    page.goto(f"{address}?idle={5 if state == 'attract' else 600}")
-    page.wait_for_selector("body[data-ready]")
-    put(page, state)
-    content: bytes = page.screenshot()
+    page, contents = context.new_page(), []
+    bring(page, port, STATES[state])
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        contents.append(page.screenshot())
     context.close()
-    return content
+    return contents
 
 
-def put(page: Any, state: str) -> None:
-    if state == "answer":
-        page.click('[data-sample="sneaker.png"]')
-    if state == "unknown":
-        noise = np.random.default_rng(1).integers(0, 256, (28, 28), dtype=np.uint8)
-        noise[0, 0] = 0
-        give(page, png(noise))
-    if state == "notice":
-        give(page, b"no picture")
-        page.wait_for_selector("#notice:not([hidden])")
-    if state == "camera":
-        page.click("#camera")
-        until(page, "document.getElementById('video').videoWidth > 0")
-    if state in {"answer", "unknown"}:
-        page.wait_for_selector("body[data-answer]")
-    if state == "attract":
-        page.wait_for_selector("#attract[open]")
-    page.wait_for_timeout(500)
-
-
-def give(page: Any, content: bytes) -> None:
-    page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": content})
-
-
-def png(image: Any) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, "PNG")
-    return content.getvalue()
+def sheet(files: list[Path], width: int) -> Image.Image:
+    """All of these beside and below each other, with their names."""
+    pictures = [Image.open(file).convert("RGB") for file in files]
+    height = pictures[0].height * width // pictures[0].width
+    across = SHEET_WIDTH // (width + 4)
+    whole = Image.new("RGB", (across * (width + 4), -(-len(files) // across) * (height + CAPTION)), "grey")
+    for k, (file, picture) in enumerate(zip(files, pictures, strict=True)):
+        place = (k % across * (width + 4), k // across * (height + CAPTION))
+        ImageDraw.Draw(whole).text((place[0] + 4, place[1] + 6), file.stem)
+        whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (place[0], place[1] + CAPTION))
+    return whole
 
 
 def small(content: bytes, path: Path) -> None:

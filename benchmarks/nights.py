@@ -1,7 +1,7 @@
 """Where the seconds of retraining went: `python -m benchmarks.nights [PROJECT]`: a table of data/runs.
 
 Of each run that decided something: from its record's first moment, which comes after Prefect's own start, to its last.
-`orchestration` is what neither a stage nor challenge and release took; DVC's work counts with its stage.
+`stages` by their own clocks; `DVC, Prefect` is all around them; `added` is the run without its stages.
 """
 
 import sys
@@ -13,8 +13,8 @@ from tasks.runs import Record
 
 AFTER_THE_STAGES = ("challenge", "release")
 HEADING = """\
-| run | outcome | whole, s | training | other stages | challenge, release | orchestration |
-|---|---|---:|---:|---:|---:|---:|"""
+| run | outcome | whole, s | training | other stages | DVC, Prefect | challenge, release | added |
+|---|---|---:|---:|---:|---:|---:|---:|"""
 
 
 def main(project: Path) -> None:
@@ -26,10 +26,9 @@ def main(project: Path) -> None:
 def line(record: Record) -> str:
     """One run."""
     whole = (datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)).total_seconds()
-    training = record.seconds.get("train", 0.0)
+    training, own = record.own_seconds.get("train", 0.0), sum(record.own_seconds.values())
     after = sum(record.seconds.get(step, 0.0) for step in AFTER_THE_STAGES)
-    rest = whole - sum(record.seconds.values())
-    cells = (whole, training, whole - training - after - rest, after, rest)
+    cells = (whole, training, own - training, whole - own - after, after, whole - own)
     return f"| {record.id} | {record.outcome} | {' | '.join(f'{cell:.1f}' for cell in cells)} |"
 
 

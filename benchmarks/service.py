@@ -31,6 +31,7 @@ from benchmarks.load import Load, Measured
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/service.md"
 RATES = (25, 50, 100, 150, 200, 300, 400, 600)
+PHOTOGRAPHS = (10, 25, 50, 75, 100, 150)
 LIMIT_MS, LIMIT_SHARE = 25.0, 0.99
 TRIES = 2  # of a rate that is missed: the machine may have had other work
 START_S = 120
@@ -57,32 +58,33 @@ def main() -> None:
     parser.add_argument("--soak", type=float, default=0.0, help="seconds at 300 a second behind it: 600, 902")
     parser.add_argument("--model", type=Path, help="a file for both, or a bundle: ours then has its own precision")
     chosen = parser.parse_args()
-    model = chosen.model or next(path for path in models() if path.is_file())
+    model = chosen.model or model_of_clone()
     shots, photographs = [form(shot(seed)) for seed in range(8)], [form(shot(seed, plain=False)) for seed in range(8)]
     with ours_running(model) as ours, _rival(model / "model.onnx" if model.is_dir() else model) as rival:
-        rows = ladder([ours, rival], shots, chosen.rates, chosen.seconds)
+        rows = ladder([ours, rival], "product shots", shots, chosen.rates, chosen.seconds)
         lines = [*rows, *overload(ours, shots, chosen.seconds)]
-        lines += [
-            row(one.name, "photographs, 10/s", measure(one, photographs, 10, chosen.seconds)) for one in (ours, rival)
-        ]
+        lines += ladder([ours, rival], "photographs", photographs, PHOTOGRAPHS, chosen.seconds)
         if chosen.soak:
             with memory(ours, chosen.soak) as sizes:
                 lines.append(
                     row(ours.name, f"{LOAD}/s for {chosen.soak:.0f} s", measure(ours, shots, LOAD, chosen.soak))
                 )
             lines.append(f"| {ours.name} | memory of service and workers, MiB: {', '.join(sizes)} |||||")
-    text = page(lines, model)
+    text = page(lines, model, f" SOAK={chosen.soak:.0f}" if chosen.soak else "")
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
 
 
-def models() -> Iterator[Path]:
-    yield ROOT / "exports/bundle/model.onnx"
-    yield ROOT / "seamline/reference/model.onnx"
+def model_of_clone() -> Path:
+    """The newest export's float model, or the reference's where nothing was trained."""
+    choices = (ROOT / "exports/bundle/model.onnx", ROOT / "seamline/reference/model.onnx")
+    return next(path for path in choices if path.is_file())
 
 
-def ladder(contenders: list[Contender], requests: list[bytes], rates: tuple[int, ...], seconds: float) -> list[str]:
-    """Each at each rate, until it misses one TRIES times; the last line says how far it came."""
+def ladder(
+    contenders: list[Contender], what: str, requests: list[bytes], rates: tuple[int, ...], seconds: float
+) -> list[str]:
+    """Each at each rate of such pictures, until it misses one TRIES times; the last line says how far it came."""
     rows, held, climbing = [], dict.fromkeys(contenders, 0), list(contenders)
     for one in contenders:
         measure(one, requests, rates[0], 2)  # warms up
@@ -90,13 +92,15 @@ def ladder(contenders: list[Contender], requests: list[bytes], rates: tuple[int,
         for one in tuple(climbing):
             for _ in range(TRIES):
                 measured = measure(one, requests, rate, seconds)
-                rows.append(row(one.name, f"product shots, {rate}/s", measured))
+                rows.append(row(one.name, f"{what}, {rate}/s", measured))
                 if measured.percentile(LIMIT_SHARE) <= LIMIT_MS and not measured.refused:
                     held[one] = rate
                     break
             else:
                 climbing.remove(one)
-    return rows + [f"| {one.name} | most with p99 ≤ {LIMIT_MS:.0f} ms | {held[one]}/s |||||" for one in contenders]
+    return rows + [
+        f"| {one.name} | {what}, most with p99 ≤ {LIMIT_MS:.0f} ms | {held[one]}/s |||||" for one in contenders
+    ]
 
 
 def overload(one: Contender, requests: list[bytes], seconds: float) -> list[str]:
@@ -223,11 +227,11 @@ def memory_mib(number: int) -> float:
     return sum(map(int, sizes)) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
-def page(rows: list[str], model: Path) -> str:
+def page(rows: list[str], model: Path, options: str) -> str:
     """The results as Markdown, with machine, date and commit."""
     heading = (
-        f"{measured.by('make bench-service')} with the client on them, Python {sys.version.partition(' ')[0]}; "
-        f"{os.getloadavg()[2]:.1f} processes were running.\n"
+        f"{measured.by(f'make bench-service{options}')} with the client on them, "
+        f"Python {sys.version.partition(' ')[0]}; {os.getloadavg()[2]:.1f} processes were running.\n"
         "Arrivals at random, latency in ms from the moment at which a request was due. JPEG of 400 × 400 as a form.\n"
         f"The model is `{os.path.relpath(model, ROOT)}`, in the precision that each row names.\n"
     )

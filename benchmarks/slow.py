@@ -20,7 +20,7 @@ def main() -> None:
     """Measure, print and write."""
     shots = [service.form(service.shot(seed)) for seed in range(8)]
     lines = ["| requests a second | p99 without, ms | p99 beside, ms | medians | ratio |", "|---:|---|---|---|---:|"]
-    with service.ours_running(service.ROOT / "exports/bundle/model.onnx") as ours:
+    with service.ours_running(service.model_of_clone()) as ours:
         for rate in RATES:
             without, beside = measure(ours, shots, rate)
             middle, pressed = statistics.median(without), statistics.median(beside)

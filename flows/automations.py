@@ -8,7 +8,7 @@ messages, too. So they are for a server on PostgreSQL. Under `make schedule`, wh
 (flows/reconciliation.py) ends such runs, and nothing but the messages is brought up.
 
 The address that messages go to comes from SEAMLINE_MESSAGES_TO, a webhook that takes JSON; without it none are sent.
-It is kept in a block of Prefect's server and stands in no file.
+It is kept in a block of Prefect's server, in its database, and in no file of the project.
 """
 
 import os

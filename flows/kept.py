@@ -53,12 +53,12 @@ class Kept:
             if time.monotonic() > until:
                 for pid in left:
                     _signal(pid, signal.SIGKILL)
-            if self._process:
-                self._process.poll()
             time.sleep(0.1)
 
-    def _started_by_it(self) -> list[int]:
-        return marked(f"{MARK}={self._mark}")
+    def _started_by_it(self) -> set[int]:
+        """Its own process by number, too: while that is being started it has no environment yet."""
+        own = {self._process.pid} if self._process and self.runs() else set()
+        return own | set(marked(f"{MARK}={self._mark}"))
 
 
 def marked(variable: str) -> list[int]:

@@ -20,7 +20,7 @@ STATES: dict[str, tuple[str, Callable[..., State]]] = {
     "crashed": ("Crashed", Crashed),
     "skipped": ("Skipped", Cancelled),
 }
-WORTH_A_MESSAGE = {"Refused", "Failed", "Crashed", "TimedOut"}
+WORTH_A_MESSAGE = {"Refused", "Failed", "Crashed"}
 
 
 def state(record: Record) -> State:
@@ -32,3 +32,9 @@ def state(record: Record) -> State:
 def of_failure(stage: str, reason: str) -> Outcome:
     """Whether a stage that failed refused what it was given, in its own words, or could not do its work."""
     return "refused" if re.match(rf"{re.escape(stage)}: refused\b", reason) else "failed"
+
+
+def why(step: str, state: State) -> str:
+    """Why a step did not complete, with its name, which Prefect's own words have not, as for a time-out."""
+    said = state.message or "no reason given"
+    return said if said.startswith(f"{step}: ") else f"{step}: {said}"

@@ -5,8 +5,11 @@ without an end belongs to a run at work. Prefect is told with its own rules on: 
 """
 
 import logging
-from collections.abc import Iterator
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -23,9 +26,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.states import Crashed
+from prefect.states import Crashed, Scheduled
 
 from flows import deployments, life, outcomes
 from flows.kept import marked
@@ -38,6 +41,8 @@ from tasks.writer import one_writer
 FLOW = "retraining"
 UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 KILLED = "killed: it ended without a word. The next run goes on from there."
+AGAIN = "planned again"  # a tag
+SWEEP_S = 15.0  # between two; with GRACE: what was killed has its final state in 75 s
 GRACE = timedelta(seconds=60)  # between a claim or an end and what follows it at once
 MOST = 200  # flow runs that Prefect gives at a time
 
@@ -73,7 +78,7 @@ def skip_backlog(root: Path, instead: Record, deployment: UUID | None) -> None:
     if deployment:
         with _telling() as client:
             late = _due(client, DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))
-            late = [run for run in late if run.auto_scheduled or due(run) < instead.began]
+            late = [run for run in late if by_schedule(run) or due(run) < instead.began]
             _skip(client, root, late, f"due while {instead.id} was under way or to come, and done by it")
 
 
@@ -83,10 +88,31 @@ def keep_one_tick(root: Path, client: SyncPrefectClient) -> None:
     All at once they choke SQLite, whoever wins.
     """
     late = _due(client, DeploymentFilter(name=DeploymentFilterName(any_=[deployments.NIGHTLY])))
-    left = sorted(late, key=lambda run: not run.auto_scheduled)[-1:]
+    left = sorted(late, key=lambda run: not by_schedule(run))[-1:]
     _skip(
         client, root, [run for run in late if run not in left], "due beside another that waits, which is done for both"
     )
+
+
+def plan_again(client: SyncPrefectClient) -> None:
+    """Nights that a clock which was ahead has used up, and which are still to come: Prefect plans none of them twice.
+
+    Such a run ended after it was due, and is due only later than now. What a person cancelled ended before.
+    """
+    nightly = DeploymentFilter(name=DeploymentFilterName(any_=[deployments.NIGHTLY]))
+    used_up = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES))),
+        expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"after_": datetime.now(UTC) + GRACE}),
+    )
+    for run in client.read_flow_runs(deployment_filter=nightly, flow_run_filter=used_up, limit=MOST):
+        planned = run.expected_start_time
+        if by_schedule(run) and run.deployment_id and run.state and planned and run.state.timestamp >= planned:
+            client.create_flow_run_from_deployment(
+                run.deployment_id,
+                state=Scheduled(scheduled_time=planned),
+                tags=[AGAIN],
+                idempotency_key=f"{AGAIN} {run.id}",
+            )
 
 
 def _skip(client: SyncPrefectClient, root: Path, late: list[FlowRun], reason: str) -> None:
@@ -105,24 +131,56 @@ def _skip(client: SyncPrefectClient, root: Path, late: list[FlowRun], reason: st
 
 
 def sweep(root: Path, pool: str) -> None:
-    """Once: what only the machine that all of a pool's runs are on can know. `make schedule` does so all the time."""
-    clear_up(root)
+    """Once: what only the machine can know that all of a pool's runs are on. `make schedule` does so all the time."""
+    _sweep(root, {pool}, alive)
+
+
+@contextmanager
+def sweeping(root: Path, pool: str) -> Iterator[None]:
+    """For who serves a deployment: what it runs belongs to no pool, or to the one that the deployment had."""
+
+    def at_work(flow_run: UUID) -> bool:
+        return alive(flow_run) or bool(multiprocessing.active_children())  # Prefect's runner: a child for each run
+
+    def sweep_on() -> None:
+        while not ended.wait(SWEEP_S):
+            try:
+                _sweep(root, {pool, None}, at_work)
+            except OSError as error:
+                logger.warning("Not cleared up: %s. It is tried again.", error)
+
+    ended = threading.Event()
+    thread = threading.Thread(target=copy_context().run, args=(sweep_on,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _sweep(root: Path, pools: set[str | None], at_work: Callable[[UUID], bool]) -> None:
+    crashed = {record.flow_run for record in clear_up(root)}
     with _telling() as client:
+        plan_again(client)
         keep_one_tick(root, client)
         lost = life.lost(root)  # first: whoever has told Prefect of its end has done so by now
         retrainings = {run.id for run in _runs_under_way(client, FLOW)}
         for run in _runs_under_way(client):
-            if not alive(run.id):
-                sure = life.ended(run.tags, lost) or (run.work_pool_name == pool and _older_than_grace(run))
+            if str(run.id) in crashed or not at_work(run.id):
+                of_worker = run.deployment_id is not None and run.work_pool_name in pools
+                gone = str(run.id) in crashed or life.ended(run.tags, lost)
+                sure = gone or (of_worker and _older_than_grace(run))
                 _tell(client, root, run, sure=sure, recorded=run.id in retrainings)
         life.forget(root, lost)
 
 
-def clear_up(root: Path) -> None:
-    """Close what killed runs left open, unless a run is at work."""
+def clear_up(root: Path) -> list[Record]:
+    """Close what killed runs left open, unless a run is at work; what was closed."""
     if any(not record.ended for record in runs.read_all(root)[0]):
         with suppress(BusyError), one_writer(root, "clearing up"):
-            close_records(root)
+            return close_records(root)
+    return []
 
 
 def alive(flow_run: UUID) -> bool:
@@ -165,7 +223,12 @@ def started_by(run: FlowRun) -> str:
     """Who asked for a run."""
     if not run.deployment_id:
         return "a person"
-    return "the schedule" if run.auto_scheduled else "a person, through the server"
+    return "the schedule" if by_schedule(run) else "a person, through the server"
+
+
+def by_schedule(run: FlowRun) -> bool:
+    """Whether the schedule made it, or `plan_again` in its place."""
+    return run.auto_scheduled or AGAIN in run.tags
 
 
 def due(run: FlowRun) -> str:

@@ -20,12 +20,12 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from rich.console import Console
 
-from flows import automations, deployments, life, outcomes, reconciliation, shown, stages, training
+from flows import automations, deployments, life, outcomes, reconciliation, shown, stages, temporary, training
 from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 from tasks import runs, runs_page
 from tasks.challenge import REFUSED, SAME
-from tasks.errors import BusyError
+from tasks.errors import BusyError, worded
 from tasks.files import read_json
 from tasks.runs import Record
 from tasks.writer import one_writer
@@ -47,7 +47,7 @@ def retraining() -> State:
         with one_writer(stages.ROOT, f"retraining {record.id}, {record.started_by}", wait_s=WAIT_S) as lock:
             reconciliation.after_a_kill(stages.ROOT, record.flow_run)
             earlier = runs.read_all(stages.ROOT)[0]
-            if done := runs.covering(earlier, record.due, asked=not run.auto_scheduled):
+            if done := runs.covering(earlier, record.due, asked=not reconciliation.by_schedule(run)):
                 ended = _skipped(record, f"due before the run of {done.began[:19]} UTC ended, and done by it")
             else:
                 reconciliation.skip_backlog(stages.ROOT, record, run.deployment_id)
@@ -55,6 +55,8 @@ def retraining() -> State:
                 reconciliation.skip_backlog(stages.ROOT, record, run.deployment_id)
     except BusyError as error:
         ended = _skipped(record, str(error))
+    except OSError as error:  # a full disk, which has no room for a record either
+        return refused(worded(error))
     get_run_logger().info("%s: %s", ended.outcome, ended.reason)
     return outcomes.state(ended)
 
@@ -93,8 +95,7 @@ def _how(error: BaseException) -> str:
 
 
 def _finish(ended: Record) -> None:
-    if ended.figures:
-        runs.keep(stages.ROOT, ended)
+    runs.keep(stages.ROOT, ended)
     runs.write(stages.ROOT, ended)
     page = runs_page.show(stages.ROOT, ended)
     shown.artifact("retraining", runs_page.markdown(ended), f"What became of it; {page.relative_to(stages.ROOT)}")
@@ -108,17 +109,18 @@ def retrain(record: Record, lock: int) -> Record:
         walked = training.walk(dvc)
     seconds, measured = dict(walked.seconds), walked.stage in {"", *training.WORTH_A_REPORT}
     figures = runs.figures(stages.ROOT, trained="train" in walked.ran) if measured else None
-    found = {"ran": walked.ran, "seconds": seconds, "figures": figures}
+    own = runs.own_seconds(stages.ROOT, record.began)
+    found = {"ran": walked.ran, "seconds": seconds, "own_seconds": own, "figures": figures}
     if walked.reason:
         return _not_passed(record, outcomes.of_failure(walked.stage, walked.reason), walked.reason, found)
     state = _step("challenge", CHALLENGE, lock, seconds)
     verdict = _verdict()
     if not state.is_completed():
         outcome: runs.Outcome = "refused" if verdict == REFUSED else "failed"
-        return _not_passed(record, outcome, state.message or "challenge: no reason given", found)
+        return _not_passed(record, outcome, outcomes.why("challenge", state), found)
     state, serving = _step("release", RELEASE, lock, seconds), runs.serving(stages.ROOT)
     if not state.is_completed():
-        return runs.ended(record, "failed", state.message or "release: no reason given", serving=serving, **found)
+        return runs.ended(record, "failed", outcomes.why("release", state), serving=serving, **found)
     if verdict == SAME and not runs.untold(runs.read_all(stages.ROOT)[0], serving):  # release has seen to what was left
         return runs.ended(record, "unchanged", f"nothing new: {serving} serves on", serving=serving, **found)
     return runs.ended(record, "released", f"{serving} serves", serving=serving, **found)
@@ -176,9 +178,10 @@ def main(arguments: list[str]) -> int:
         console.print(wrong, highlight=False, soft_wrap=True, markup=False)
         return 1
     if serve:
-        automations.bring_up(address)
+        automations.bring_up(address, ends_dead=False)  # the sweep does
         reconciliation.clear_up(stages.ROOT)
-        return deployments.serve(retraining)
+        with temporary.server(), reconciliation.sweeping(stages.ROOT, deployments.pool()):
+            return deployments.serve(retraining)
     with life.shown():
         state = retraining(return_state=True)
     console.print(f"{state.name}. {state.message}", highlight=False, soft_wrap=True, markup=False)

@@ -29,7 +29,6 @@ LOG = stages.ROOT / "data/.schedule/server.log"
 START_S = 180.0  # the server's first start makes its database
 LEFT_BEHIND_S = 30.0
 LOOK_AGAIN_S = 1.0
-SWEEP_S = 15.0  # with reconciliation.GRACE: what was killed has its final state in 75 s
 
 
 def main() -> int:
@@ -79,10 +78,10 @@ def _keep(console: Console, ending: threading.Event, server: Kept, worker: Kept)
     if not _describe():
         return _gave_up(console, "Prefect's server did not take what prefect.yaml says: see above.")
     console.print(f"Scheduled. Pages: {_pages()}. Ctrl-C ends it; the schedule stays.", highlight=False, soft_wrap=True)
-    swept = -SWEEP_S
+    swept = -reconciliation.SWEEP_S
     while not ending.is_set():
         server.look()
-        if time.monotonic() - swept > SWEEP_S:  # at first before there is a worker
+        if time.monotonic() - swept > reconciliation.SWEEP_S:  # at first before there is a worker
             _sweep(console)
             swept = time.monotonic()
         worker.look()

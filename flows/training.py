@@ -20,7 +20,7 @@ from prefect.settings import get_current_settings
 from rich.console import Console
 from rich.markup import escape
 
-from flows import life, shown, stages, summary
+from flows import life, outcomes, shown, stages, summary
 from flows.ending import exit_on_sigterm
 from flows.refusals import refused
 from tasks.errors import BusyError
@@ -68,7 +68,7 @@ def walk(dvc: stages.Dvc) -> Walked:
         if not state.is_completed():
             if name in WORTH_A_REPORT:
                 report_refusal()
-            return Walked(dvc.ran, seconds, name, state.message or "no reason given")
+            return Walked(dvc.ran, seconds, name, outcomes.why(name, state))
     return Walked(dvc.ran, seconds, "", "")
 
 

@@ -4,18 +4,22 @@
 import { Refusal } from "./refusal.js";
 
 export const LARGEST_BYTES = 32 * 2 ** 20;
-export const LARGEST_PIXELS = 80 * 10 ** 6;
+export const LARGEST_PIXELS = 32 * 10 ** 6; // these limits are seamline/decoding.py's
+const LARGEST_JPEG_PIXELS = 80 * 10 ** 6; // in one scan; telephones make such
+const [START, END, SCAN, ALONE] = [0xd8, 0xd9, 0xda, 0x01]; // markers of a JPEG
 const READERS = { jpeg, png, gif, webp };
 
 /** Refuses an empty file, what is no JPEG, PNG, WebP or GIF, or too large a one. */
 export function inspect(content) {
   if (!content.length) throw new Refusal("picture-empty");
   if (content.length > LARGEST_BYTES) throw new Refusal("picture-large", `${Math.ceil(content.length / 2 ** 20)} MB`);
-  const read = READERS[kindOf(content)];
+  const kind = kindOf(content);
+  const read = READERS[kind];
   if (!read) throw new Refusal("picture-other");
   const size = read(new DataView(content.buffer, content.byteOffset, content.length));
   if (!size || !size[0] || !size[1]) throw new Refusal("picture-broken");
-  if (size[0] * size[1] > LARGEST_PIXELS) throw new Refusal("picture-large", `${size[0]} × ${size[1]}`);
+  const pixels = size[0] * size[1];
+  if (pixels > LARGEST_JPEG_PIXELS || (pixels > LARGEST_PIXELS && !(kind === "jpeg" && scans(content) === 1))) throw new Refusal("picture-large", `${size[0]} × ${size[1]}`);
   return { width: size[0], height: size[1] };
 }
 
@@ -56,4 +60,19 @@ function jpeg(view) {
     else at += 2 + (kind === 1 || (kind >= 0xd0 && kind <= 0xd8) ? 0 : view.getUint16(at + 2));
   }
   return undefined;
+}
+
+/** How often a JPEG goes over its picture, as seamline/containers.py counts it. */
+function scans(content) {
+  let found = 0;
+  for (let at = content.indexOf(0xff); at >= 0; at = content.indexOf(0xff, at)) {
+    at += 1;
+    const kind = content[at];
+    if (!kind || kind === 0xff || (kind >= 0xd0 && kind <= 0xd7)) continue;
+    if (kind === END && found) break;
+    if (kind === SCAN) found += 1;
+    at += 1;
+    if (![START, END, ALONE].includes(kind)) at += (content[at] << 8) | content[at + 1];
+  }
+  return found;
 }

@@ -7,6 +7,7 @@ import { Refusal } from "./refusal.js";
 const FORMAT = "seamline likeness 2";
 const LARGEST_HEADER_BYTES = 4096;
 export const LARGEST_BYTES = 64 * 2 ** 20;
+const ALIKE = 0.89; // seamline/similar.py
 
 /** @param {Uint8Array} content @param {string} model digest of the model that is to use it */
 export async function index(content, model) {
@@ -41,12 +42,12 @@ function header(bytes) {
 
 const broken = (why) => new Refusal("index-broken", `index.safetensors: ${why}.`);
 
-/** The names of the `k` most alike, with their cosines, the most alike first. */
+/** The names of at most `k` that are alike, with their cosines, the most alike first. */
 export function nearest({ names, embeddings, width }, asked, k) {
   const found = names.map((name, row) => {
     let product = 0;
     for (let c = 0, at = row * width; c < width; c++, at++) product += embeddings[at] * asked[c];
     return { name, likeness: Math.min(1, Math.max(-1, product)) };
   });
-  return found.sort((a, b) => b.likeness - a.likeness).slice(0, k);
+  return found.filter(({ likeness }) => likeness >= ALIKE).sort((a, b) => b.likeness - a.likeness).slice(0, k);
 }

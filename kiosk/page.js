@@ -14,13 +14,14 @@ const LOOK_MS = 60_000; // for a newer one
 const SERVICE_MS = 10_000;
 const CRASHES = 3; // in a row; then a person has to ask again
 
-const thinker = new Thinker(() => (++crashes < CRASHES ? prepare() : undefined));
+const thinker = new Thinker(() => (reopened = ++crashes < CRASHES ? prepare() : undefined));
 const camera = new Camera(at("video"), (refusal) => (watching(false), fail(refusal)));
 const service = new Service(corrections);
 const acts = { reload: () => ((crashes = 0), (hindrance = undefined), prepare()), refresh: () => location.reload(), camera: watch, choose: () => at("file").click() };
 
 let crashes = 0;
 let model; // what the worker said of it
+let reopened; // a promise: after the worker was ended, the model is there again, or why not is said
 let hindrance; // what hinders the model, if anything does
 let turn = 0; // of the newest picture
 let held; // the picture that is shown: a Blob, or the canvas with a camera's frame
@@ -30,10 +31,10 @@ async function prepare() {
   try {
     const found = await thinker.load();
     const first = !model;
-    if (!first && found.version !== model.version) at("said").textContent = `Model version ${found.version} answers now.`;
+    if (first) shown("version", `Model version ${found.version}`);
+    else if (found.version !== model.version) renewed(found.version);
     model = found;
     crashes = 0;
-    shown("version", `Model version ${model.version}`);
     kindsOffered();
     document.body.dataset.ready = model.version;
     if (first) keep();
@@ -48,6 +49,12 @@ async function prepare() {
   }
 }
 
+/** Said, and shown until the page is blank again. */
+function renewed(version) {
+  at("said").textContent = `Model version ${version} answers now.`;
+  shown("version", `Model version ${version}, new`);
+}
+
 /** What hinders the model: once, however often it is met, so that a notice which was closed stays closed. */
 function announce(met) {
   const known = met?.state === hindrance?.state && met?.detail === hindrance?.detail;
@@ -56,7 +63,10 @@ function announce(met) {
   if (met && !known) fail(met, "model");
 }
 
-const connected = (yes) => (at("offline").hidden = yes && navigator.onLine);
+function connected(yes) {
+  at("offline").textContent = model ? "Offline: go on, garments are named" : "Offline";
+  at("offline").hidden = yes && navigator.onLine;
+}
 
 function fail(error, about = "picture") {
   const state = error.state ?? "fault";
@@ -77,7 +87,10 @@ async function ask(source, show, keep = source) {
   unnoticed();
   const slow = setTimeout(() => (at("working").hidden = false), 150);
   try {
-    const answer = await thinker.answer(await source);
+    const given = await source;
+    await reopened;
+    if (mine !== turn) return;
+    const answer = await thinker.answer(given);
     if (mine !== turn) return;
     const picture = await keep;
     if (mine !== turn) return;

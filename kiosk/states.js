@@ -23,7 +23,7 @@ const STATES = {
   "picture-empty": { title: "That file is empty", todo: "Take or save the picture again, or use another one.", action: choose },
   "picture-other": { title: "That is not a picture that can be read", todo: "Use a JPEG, PNG, WebP or GIF file. A photograph of another kind: take a screenshot of it.", action: choose },
   "picture-broken": { title: "That picture is damaged", todo: "Take or save it again, or use another one.", action: choose },
-  "picture-large": { title: "That picture is too large", todo: "Use one of at most 32 MB and 80 million pixels: a smaller size in the camera's settings, or a screenshot.", action: choose },
+  "picture-large": { title: "That picture is too large", todo: "Use one of at most 32 MB and 32 million pixels, a plain JPEG 80 million: a smaller size in the camera's settings, or a screenshot.", action: choose },
   "no-garment": { title: "There is nothing but ground in that picture", todo: "Lay the garment flat, alone, on ground of another colour, and take the picture from above.", action: choose },
   "model-waiting": { title: "The model is still being fetched", todo: "Wait a moment, then try again." },
   "runtime-absent": { title: "A part of this page is missing", todo: "Who looks after this page: run make kiosk, and serve its vendor folder too.", action: again },

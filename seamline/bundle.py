@@ -76,10 +76,13 @@ class Golden(NamedTuple):
 
 
 def own() -> Path:
-    """The bundle that came with this package: a wheel's, or in a clone the newest export, else the reference."""
+    """The bundle that came with this package: a wheel's; in a clone the release that is live, or if nothing was ever
+    released the newest export; else the reference.
+    """
     here = Path(__file__).parent
-    clone = here.parent / "exports/bundle"
-    choices = [here / "shipped", *([clone] if (here.parent / "dvc.yaml").is_file() else []), here / "reference"]
+    exports = here.parent / "exports"
+    of_clone = [exports / "releases/live/bundle", exports / "bundle"] if (here.parent / "dvc.yaml").is_file() else []
+    choices = [here / "shipped", *of_clone, here / "reference"]
     return next((path for path in choices if (path / MANIFEST).is_file()), choices[0])
 
 

@@ -15,6 +15,8 @@ from seamline.classifier import Classifier
 from seamline.likeness import Index, Neighbour
 from seamline.progress import Progress
 
+ALIKE = 0.89  # the least cosine of pictures that are alike: benchmarks/alike.md; kiosk/likeness.js has the same
+
 
 def run(classifier: Classifier, chosen: Namespace) -> int:
     """Look pictures up; 0: all were answered, 1: some could not be read."""
@@ -48,17 +50,22 @@ def _table(answers: Iterator[tuple[str, list[Neighbour]]], out: TextIO) -> None:
     for name, nearest in answers:
         print(reading.shown(name), file=out)
         for one in nearest:
-            print(f"  {one.likeness:6.3f}  {reading.shown(one.name)}", file=out)
+            doubt = "" if one.likeness >= ALIKE else "  (not alike)"
+            print(f"  {one.likeness:6.3f}  {reading.shown(one.name)}{doubt}", file=out)
 
 
 def _json(answers: Iterator[tuple[str, list[Neighbour]]], out: TextIO) -> None:
     for name, nearest in answers:
-        similar = [{"name": one.name, "likeness": round(one.likeness, 6)} for one in nearest]
+        similar = [
+            {"name": one.name, "likeness": round(one.likeness, 6), "alike": one.likeness >= ALIKE} for one in nearest
+        ]
         print(json.dumps({"file": name, "similar": similar}, ensure_ascii=False), file=out)
 
 
 def _csv(answers: Iterator[tuple[str, list[Neighbour]]], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["file", "rank", "name", "likeness"])
+    writer.writerow(["file", "rank", "name", "likeness", "alike"])
     for name, nearest in answers:
-        writer.writerows([name, rank, one.name, f"{one.likeness:.6f}"] for rank, one in enumerate(nearest, start=1))
+        for rank, one in enumerate(nearest, start=1):
+            alike = str(one.likeness >= ALIKE).lower()
+            writer.writerow([name, rank, one.name, f"{one.likeness:.6f}", alike])

@@ -51,8 +51,9 @@ def run(params: Admit, raw: Path, incoming: Path, admitted: Path, aside: Path, r
     write_text(summary, _summary(those, reasons, passed) + as_table(looked + checks))
     logger.info("admit: %d of %d pictures admitted, %d set aside", len(passed), len(those), len(reasons))
     if failed := unmet(checks) + silent(judged["incoming"]):
+        reasons_file = aside / set_aside.REASONS
         raise DataError(
-            f"{'; '.join(failed)}. Reasons: {aside / set_aside.REASONS}. Mend or remove those pictures in {incoming}."
+            f"refused: {'; '.join(failed)}. Reasons: {reasons_file}. Mend or remove those pictures in {incoming}."
         )
 
 

@@ -17,9 +17,9 @@ from tasks.recipes import Recipe
 
 ERASED_AREA = (0.02, 0.4)  # share of the picture: https://arxiv.org/abs/1708.04896, table 1
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width, likewise
-MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE, KINDS, LEVELS, COARSE, PIECES, LINES, WIDTHS = range(
-    13
-)  # the draws of a step
+MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE, KINDS, LEVELS, COARSE, PIECES = range(11)  # the draws of a step
+LINES, WIDTHS, BOXES, CORNERS, TURNS = range(11, 16)
+SMALLEST_BOX = 8.0  # pixels that pen strokes are at least given, in height and in width
 
 
 def strangers(recipe: Recipe) -> int:
@@ -97,24 +97,46 @@ def _strange(images: Any, draw: Any) -> Any:
     return tf.gather(tf.stack(kinds, axis=1), chosen, batch_dims=1)
 
 
-def _written(count: Any, draw: Any) -> tuple[Any, Any]:
-    """Bright strokes on black, uint8 (count, 28, 28), as a pen leaves them: one Bézier curve, and two that join."""
-    corners = draw(LINES, (count, 7, 2), 0.0, SIDE - 1.0)  # the second curve begins where the first ends
+def _written(count: Any, draw: Any) -> list[Any]:
+    """Bright pen strokes on black, uint8 (count, 28, 28) each: a Bézier curve, two and three that join, two round ones.
+
+    Each picture's strokes lie in a box of its own, as signs do.
+    """
+    box = draw(BOXES, (count, 1, 2), SMALLEST_BOX, SIDE - 1.0)
+    corner = draw(CORNERS, (count, 1, 2), 0.0, 1.0) * (SIDE - 1.0 - box)
+    control = draw(LINES, (count, 10, 2), 0.0, 1.0)  # a curve begins where the one before ends
+    curves = [tf.einsum("pc,bcd->bpd", _BERNSTEIN, control[:, first : first + 4]) for first in (0, 3, 6)]
+    far = tf.stack([_distances(corner + box * points) for points in curves])
+    away = [tf.reduce_min(far[:many], axis=0) for many in (1, 2, 3)]
+    away.append(_distances(corner + box * _round(draw(TURNS, (count, 2, 2), 0.0, 1.0))))
     nib = draw(WIDTHS, (count, 1, 1), 0.7, 3.0)  # half of the stroke's width in pixels
-    one, two = (_distances(corners[:, first : first + 4]) for first in (0, 3))
-    ink = [255 * tf.clip_by_value(nib + 0.5 - away, 0, 1) for away in (one, tf.minimum(one, two))]
-    return tf.cast(ink[0], tf.uint8), tf.cast(ink[1], tf.uint8)
+    return [tf.cast(255 * tf.clip_by_value(nib + 0.5 - pixels, 0, 1), tf.uint8) for pixels in away]
 
 
-def _distances(corners: Any) -> Any:
-    """How far each pixel lies from a cubic Bézier curve: its control points (b, 4, 2) → (b, 28, 28) pixels."""
-    points = tf.einsum("pc,bcd->bdp", _BERNSTEIN, corners)[:, :, None]  # (b, 2, 1, p)
+def _round(turns: Any) -> Any:
+    """Two arcs, one above the other, from half of an ellipse to a whole one.
+
+    Args:
+        turns: where each begins and how long it is, (b, 2, 2) in 0 … 1.
+
+    Returns:
+        Points, (b, 80, 2) in 0 … 1.
+    """
+    angles = 2 * np.pi * (turns[..., :1] + (0.5 + 0.5 * turns[..., 1:]) * _ALONG[:, 0])  # (b, 2, 40)
+    rows = tf.constant([[0.25], [0.75]]) + 0.25 * tf.sin(angles)
+    points = tf.stack([rows, 0.5 + 0.5 * tf.cos(angles)], axis=-1)
+    return tf.reshape(points, (-1, 2 * len(_ALONG), 2))
+
+
+def _distances(points: Any) -> Any:
+    """How far each pixel lies from the nearest of some points: (b, p, 2) → (b, 28, 28) pixels."""
     line = tf.range(SIDE, dtype=tf.float32)[None, :, None]
-    squares = ((line - points[:, 0]) ** 2)[:, :, None] + ((line - points[:, 1]) ** 2)[:, None]  # (b, 28, 28, p)
+    rows, columns = tf.unstack(points[:, None], axis=-1)  # (b, 1, p)
+    squares = ((line - rows) ** 2)[:, :, None] + ((line - columns) ** 2)[:, None]  # (b, 28, 28, p)
     return tf.sqrt(tf.reduce_min(squares, axis=-1))
 
 
-_ALONG = np.linspace(0, 1, 40)[:, None]  # of a curve: its points lie less than a pixel apart
+_ALONG = np.linspace(0, 1, 40, dtype=np.float32)[:, None]  # of a stroke: its points lie less than two pixels apart
 _BERNSTEIN = (_ALONG ** np.arange(4) * (1 - _ALONG) ** np.arange(3, -1, -1) * [1, 3, 3, 1]).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ A bug is none of these and keeps its traceback. A fault of the machine, an OSErr
 """
 
 import errno
+import signal
 
 
 class PipelineError(Exception):
@@ -64,3 +65,8 @@ def worded(error: OSError) -> str:
         errno.EACCES: "Give this user the right to it and run again.",
     }.get(error.errno or 0, "Mend this and run again.")
     return f"{where}{error.strerror or error}. {remedy}"
+
+
+def how_ended(status: int) -> str:
+    """Why a process failed that did not say why, by its exit status as Python has it."""
+    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import seamline
-from tasks.errors import ReleaseError
+from tasks.errors import ReleaseError, how_ended
 
 TIMEOUT_S = 300
 START = "import sys; sys.path.append(sys.argv.pop(1)); "
@@ -30,6 +30,7 @@ def prove(bundle: Path) -> None:
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
         failed = [line.removeprefix("FAIL ") for line in said if line.startswith("FAIL")] or said[-1:]
+        failed = failed or [how_ended(done.returncode)]
         raise ReleaseError(f"not released: with numpy and onnxruntime alone the bundle fails: {'; '.join(failed)}.")
 
 

@@ -163,22 +163,34 @@ def announce(root: Path, folder: Path) -> list[str]:
     """Say in git what is live, unless it is said; what is to be said if it cannot be."""
     live = releases.standing(folder).live
     about = read_json(folder / str(live) / releases.ABOUT) if live else {}
-    if not about.get("commit"):
+    if not about.get("head"):
         return []
+    version = about["version"]
     try:
-        tags.announce(root, about["version"], about["commit"], releases.history(folder)[-1]["why"])
+        commit = about["commit"] or tags.known(root, version) or _late(root, folder / str(live), version)
+        if commit:
+            tags.announce(root, version, commit, releases.history(folder)[-1]["why"])
     except tags.GitError as error:
         return [f"no git tag ({error}): the next run tries again"]
     return []
 
 
+def _late(root: Path, kept: Path, version: int) -> str:
+    """The commit that could not be made as a release was, if the checkout is still as it was then; "": it is not."""
+    same = all((kept / name).is_file() and (root / name).is_file() and digest((kept / name).read_bytes())
+               == digest((root / name).read_bytes()) for name in (LOCK, NUMBERS))  # fmt: skip
+    return tags.record(root, version) if same else ""
+
+
 def _git(root: Path, bundle: Bundle, notes: list[str]) -> dict[str, Any]:
     """The checkout's commit, and the one that has what this run was made of."""
+    found: dict[str, Any] = {"head": None, "commit": None}
     try:
-        return {"head": tags.head(root), "commit": tags.record(root, bundle.version)}
+        found["head"] = tags.head(root)
+        found["commit"] = tags.record(root, bundle.version)
     except (tags.GitError, FileNotFoundError) as error:
         notes.append(f"not recorded in git ({error})")
-        return {"head": None, "commit": None}
+    return found
 
 
 def reason(verdict: dict[str, Any]) -> str:

@@ -18,7 +18,8 @@ from tasks.files import read_json, write_json
 FOLDER = Path("data/runs")
 RECORD = "record.json"
 LIVE = Path("exports/releases/live")
-KEPT = ("data/report.html", "data/reports/metrics.json", "data/challenge.json", "data/challenge.md")  # with the run
+PICTURES = ("data/reports/admit.md", "data/set-aside/reasons.csv")  # kept with a run that looked at new pictures
+MODEL = ("data/report.html", "data/reports/metrics.json", "data/challenge.json", "data/challenge.md")  # that had one
 
 Outcome = Literal["", "released", "unchanged", "refused", "failed", "crashed", "skipped"]
 STILL = "nothing new since this was refused: "
@@ -52,7 +53,8 @@ class Record(BaseModel):
     outcome: Outcome = ""
     reason: str = ""
     ran: list[str] = []
-    seconds: dict[str, float] = {}  # by stage
+    seconds: dict[str, float] = {}  # by stage, with what DVC and Prefect do around it
+    own_seconds: dict[str, float] = {}  # of those that ran, without
     figures: Figures | None = None
     serving: str = ""  # the live release when the run ended
 
@@ -81,9 +83,9 @@ def write(root: Path, record: Record) -> Path:
 
 
 def keep(root: Path, record: Record) -> None:
-    """Keep report, metrics and challenge of the run's model with its record: the next run replaces the originals."""
+    """Keep with the record what was said of new pictures and of the model: the next run replaces the originals."""
     folder = root / FOLDER / record.id
-    for name in KEPT:
+    for name in (*(PICTURES if "admit" in record.seconds else ()), *(MODEL if record.figures else ())):
         if (root / name).is_file():
             shutil.copyfile(root / name, folder / Path(name).name)
 
@@ -161,6 +163,13 @@ def figures(root: Path, *, trained: bool) -> Figures | None:
         latency_us=export.get("latency_us"),
         training_s=timing.get("seconds") if trained else None,
     )
+
+
+def own_seconds(root: Path, since: str) -> dict[str, float]:
+    """Stage → what it took by its own clock, of those that ran since a moment; DVC may bring one from its cache."""
+    written = (root / "data/timings").glob("*.json")
+    fresh = [path for path in written if path.stat().st_mtime >= datetime.fromisoformat(since).timestamp()]
+    return {path.stem: read_json(path)["seconds"] for path in fresh}
 
 
 def _there(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ GOOD, BAD = {"released", "unchanged"}, {"refused", "failed", "crashed"}
 HEADINGS = {
     "released": "A new model serves",
     "unchanged": "Nothing new",
-    "refused": "This model was refused",
+    "refused": "This model was refused",  # or the pictures: see `heading`
     "failed": "This run failed",
     "crashed": "This run was killed",
     "skipped": "This run was skipped",
@@ -57,14 +57,16 @@ def facts(record: Record) -> dict[str, str]:
 
 def run_page(root: Path, record: Record) -> str:
     folder = root / runs.FOLDER / record.id
-    challenge = folder / "challenge.md"
-    kept = {"report": "report.html", "metrics": "metrics.json", "challenge": "challenge.json", "record": runs.RECORD}
+    kept = {"report": "report.html", "metrics": "metrics.json", "challenge": "challenge.json"}
+    kept |= {"new pictures": "admit.md", "set aside": "reasons.csv", "record": runs.RECORD}
     return _template(RUN).render(
         record=record,
-        heading=HEADINGS[record.outcome],
+        heading=heading(record),
         kind=kind(record),
         minutes=minutes(record),
-        challenge=_html(challenge.read_text(encoding="utf-8")) if challenge.is_file() else "",
+        found={"New pictures": _html(folder / "admit.md")}
+        if of_pictures(record)
+        else {"Challenge": _html(folder / "challenge.md")},
         kept={name: file for name, file in kept.items() if (folder / file).is_file()},
         slowest=max(record.seconds.values(), default=0) or 1,
     )
@@ -78,10 +80,18 @@ def index_page(records: Sequence[Record], broken: Sequence[str]) -> str:
         counted={outcome: count for outcome, count in counted.items() if count},
         broken=broken,
         charts=trends([record for record in records if record.figures and record.outcome in {"released", "refused"}]),
-        headings=HEADINGS,
         kind=kind,
         minutes=minutes,
     )
+
+
+def of_pictures(record: Record) -> bool:
+    """Whether it was the new pictures that were refused: there is no model then."""
+    return record.outcome == "refused" and record.reason.startswith("admit: ")
+
+
+def heading(record: Record) -> str:
+    return "The new pictures were refused" if of_pictures(record) else HEADINGS[record.outcome]
 
 
 def kind(record: Record) -> str:
@@ -112,8 +122,9 @@ def _template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def _html(text: str) -> Markup:
-    """Markdown of ours as HTML; what is HTML in it is shown as text."""
+def _html(page: Path) -> Markup:
+    """A page in Markdown, if it is there, as HTML; what is HTML in it is shown as text."""
     from markdown_it import MarkdownIt
 
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
     return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))  # noqa: S704  # html: False

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import yaml
 
-from tasks.errors import ReleaseError
+from tasks.errors import ReleaseError, how_ended
 
 CHUNK = 2**20
 LONGEST_REASON = 400  # characters of DVC's
 FOLDER = ".dir"  # ending of the digest of a folder, whose file lists what is in it
+ASIDE = ".tmp."
+DVC, PUSH = ("dvc", "--wait-for-lock"), ("tasks.pushing",)  # modules, with arguments
 
 
 class Store(NamedTuple):
@@ -70,9 +72,14 @@ def spoilt(store: Store) -> list[str]:
 def _spoilt(store: Store, md5: str) -> Iterator[str]:
     if not _whole(store, md5):
         yield md5
-    elif md5.endswith(FOLDER):
-        for entry in json.loads(store.place(md5).read_bytes()):
-            yield from _spoilt(store, entry["md5"])
+    else:
+        yield from (one for one in kept_by(store, md5) - {md5} if not _whole(store, one))
+
+
+def kept_by(store: Store, md5: str) -> set[str]:
+    """The digests of an output's files in the cache: its own and, if it is a folder, those in its list."""
+    listed = json.loads(store.place(md5).read_bytes()) if md5.endswith(FOLDER) else []
+    return {md5, *(entry["md5"] for entry in listed)}
 
 
 def _whole(store: Store, md5: str) -> bool:
@@ -115,6 +122,7 @@ def mend(store: Store, timeout_s: float) -> list[str]:
     Raises:
         ReleaseError: that does not help, or there is no remote. What was there is there still.
     """
+    _put_back(store)
     mended: list[str] = []
     while bad := [md5 for md5 in spoilt(store) if md5 not in mended]:  # a folder's list comes before its files
         said = _fetched(store, bad, timeout_s)
@@ -124,18 +132,24 @@ def mend(store: Store, timeout_s: float) -> list[str]:
     return mended
 
 
+def _put_back(store: Store) -> None:
+    """What a run that was killed as it mended had set aside."""
+    for aside in store.cache.glob(f"??/{ASIDE}*"):
+        place = aside.with_name(aside.name.removeprefix(ASIDE))
+        aside.unlink() if place.exists() else aside.replace(place)
+
+
 def _fetched(store: Store, bad: list[str], timeout_s: float) -> str:
     """Fetch these files anew; why that could not be done, as the end of a sentence."""
     if not store.remote:
         return ", and there is no remote to bring it back from. Bring it back: dvc repro --force"
-    aside = {
-        md5: store.place(md5).with_name(f".tmp.{store.place(md5).name}") for md5 in bad if store.place(md5).exists()
-    }
+    places = {md5: store.place(md5) for md5 in bad}
+    aside = {md5: place.with_name(ASIDE + place.name) for md5, place in places.items() if place.exists()}
     for md5, path in aside.items():
-        store.place(md5).replace(path)
-    said = dvc(store, timeout_s, "fetch")
+        places[md5].replace(path)
+    said = _said(store, timeout_s, *DVC, "fetch")
     for md5, path in aside.items():
-        path.unlink() if _whole(store, md5) else path.replace(store.place(md5))
+        path.unlink() if _whole(store, md5) else path.replace(places[md5])
     return (
         f", and the remote {store.remote!r} has no good one either ({said or 'spoilt there, too'}). dvc repro --force"
     )
@@ -153,13 +167,13 @@ def push(store: Store, timeout_s: float) -> None:
     Raises:
         ReleaseError: it is away, read-only or full, or takes too long.
     """
-    if said := dvc(store, timeout_s, "push"):
+    if said := _said(store, timeout_s, *PUSH):
         raise ReleaseError(f"not released: the remote {store.remote!r} took it not: {said} Mend it, then run again.")
 
 
-def dvc(store: Store, timeout_s: float, *arguments: str) -> str:
-    """Run DVC, which waits for its lock; its reason if it fails, else nothing."""
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+def _said(store: Store, timeout_s: float, *module: str) -> str:
+    """Run a module of DVC, or one that does; its reason if it fails, else nothing."""
+    command = [sys.executable, "-m", *module]
     environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
     try:
         done = subprocess.run(
@@ -176,5 +190,5 @@ def dvc(store: Store, timeout_s: float, *arguments: str) -> str:
         return f"no end after {timeout_s:g} s."
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
-    reason = next(iter(reasons), f"exit status {done.returncode}")  # the first says most
+    reason = next(iter(reasons), how_ended(done.returncode))  # the first says most
     return f"{reason[:LONGEST_REASON].rstrip('.')}." if done.returncode else ""

@@ -1,5 +1,6 @@
-"""Pictures that show no garment, to count how many of them a model calls unknown. Digits are of a kind that no
-training shows it.
+"""Pictures that show no garment, to count how many of them a model calls unknown.
+
+No training shows it digits, only strokes that now and then look like one (tasks/augment.py).
 """
 
 from pathlib import Path

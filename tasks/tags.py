@@ -8,20 +8,26 @@ and the working tree are not touched, and nothing is pushed. https://dvc.org/doc
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tasks.errors import how_ended
+
 NAME, STAGE = "seamline", "live"
 ALONE = ("-c", "core.hooksPath=/dev/null", "-c", "tag.gpgSign=false", "-c", "commit.gpgSign=false", "-c", "gc.auto=0")
+UNSEEN = "--no-optional-locks"  # the owner's index is not locked, not even for a moment, which a kill makes for ever
 MAKER = {
     f"GIT_{role}_{what}": value
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "Seamline"), ("EMAIL", "seamline@localhost"))
 }
 TIMEOUT_S = 60
+HELD_S = 5.0  # how long a lock of git's may be there: what it stands for takes milliseconds
 
 
 class GitError(Exception):
@@ -73,10 +79,10 @@ def announce(root: Path, version: int, commit: str, why: str) -> list[str]:
     Raises:
         GitError: they cannot be made.
     """
-    made, name = [], f"{NAME}@v{version}.0.0"
-    if not _git(root, "tag", "--list", name):
-        made.append(_tag(root, name, commit, f"Release {version}"))
-    commit = _git(root, "rev-parse", f"{name}^{{commit}}")
+    made, tagged = [], known(root, version)
+    if not tagged:
+        made.append(_tag(root, _version(version), commit, f"Release {version}"))
+    commit = tagged or commit
     numbers = {int(tag.rpartition("#")[2]): tag for tag in _stage_tags(root)}
     last = numbers.get(max(numbers, default=0))
     if not last or _git(root, "rev-parse", f"{last}^{{commit}}") != commit:
@@ -89,14 +95,42 @@ def _stage_tags(root: Path) -> Iterable[str]:
     return [tag for tag in tags if tag.rpartition("#")[2].isdecimal()]
 
 
+def known(root: Path, version: int) -> str:
+    """The commit of a version that is tagged; "": it is not.
+
+    Raises:
+        GitError: it cannot be said.
+    """
+    name = _version(version)
+    return _git(root, "rev-parse", f"{name}^{{commit}}") if _git(root, "tag", "--list", name) else ""
+
+
+def _version(number: int) -> str:
+    return f"{NAME}@v{number}.0.0"
+
+
 def _tag(root: Path, name: str, commit: str, message: str) -> str:
+    _forget_lock(root, name)
     _git(root, "tag", "--annotate", "--message", message, name, commit)
     return name
 
 
+def _forget_lock(root: Path, name: str) -> None:
+    """Remove what a git that was killed left of this tag: every later one would give up before it.
+
+    One that works may be at it for a moment; no other run makes tags meanwhile (`releases.alone`).
+    """
+    lock = root / _git(root, "rev-parse", "--git-path", f"refs/tags/{name}.lock")
+    until = time.monotonic() + HELD_S
+    while lock.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    with suppress(OSError):  # it is not there, or git says why
+        lock.unlink()
+
+
 def _git(root: Path, *arguments: str, said: str = "", **own: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a hook that calls us
-    command = ["git", *ALONE, *arguments]
+    command = ["git", UNSEEN, *ALONE, *arguments]
     try:
         done = subprocess.run(
             command,
@@ -111,5 +145,5 @@ def _git(root: Path, *arguments: str, said: str = "", **own: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GitError(f"git: {getattr(error, 'strerror', '') or error}") from error
     if done.returncode:
-        raise GitError((done.stderr.strip().splitlines() or [f"git: exit status {done.returncode}"])[-1])
+        raise GitError((done.stderr.strip().splitlines() or [f"git: {how_ended(done.returncode)}"])[-1])
     return done.stdout.strip()

@@ -1,13 +1,14 @@
 """What the tests share: small pictures that resemble Fashion-MNIST, IDX files of them, a folder to run stages in."""
 
 import base64
+import gc
 import json
 import os
 import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,10 @@ def bundle_files(model_file: Path) -> Callable[..., dict[str, bytes]]:
         return files | {shipped.MANIFEST: bundle.manifest_of(version, facts, files)}
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_open_is_said_here() -> Iterator[None]:
+    """What a file of tests leaves open fails that file, not one that comes later and happens to collect garbage."""
+    yield
+    gc.collect()

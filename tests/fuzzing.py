@@ -191,6 +191,7 @@ def main() -> None:
         print(f"{found.asked:,} requests in {time.monotonic() - begun:.0f} s; slowest answer {found.slowest_s:.2f} s")
         print(f"statuses {dict(sorted(found.statuses.items()))}, of whole ones {dict(sorted(found.whole.items()))}")
         print(f"memory (service, workers) {before} → {after} MiB; {service.log or 'nothing logged'}")
+        print(f"workers that crashed or stalled: {service.metric('seamline_worker_restarts'):.0f}")
         print("\n".join(found.wrong[:20]) or "none was wrong")
 
 

@@ -71,14 +71,18 @@ except BlockingIOError:
 held(step)
 globals()[step](*paths)
 """
-# `learn` makes of the accuracy that data/incoming.txt promises a model that has it; `judge` refuses less than a half.
+# What each stage's script begins with: `held` above, and the same look at who else writes.
+BEGINS = """\
+step=${0%.sh}
+exec 9>writer; flock -n 9 || echo $step >> clashes
+if test -e hold-$step; then echo $$ > held-$step; while test -e hold-$step; do sleep 0.1; done; fi
+"""
+# `learn` makes of the accuracy that incoming.txt promises a model that has it; `gate` refuses less than a half.
 STAGES = {
     "learn": (
         ["incoming.txt"],
         ["data/model.txt", "exports/bundle"],
         """\
-exec 9>writer; flock -n 9 || echo learn >> clashes
-if test -e hold-learn; then echo $$ > held-learn; while test -e hold-learn; do sleep 0.1; done; fi
 mkdir -p exports/bundle data/reports
 cp incoming.txt data/model.txt; cp incoming.txt exports/bundle/model.txt
 """,
@@ -94,7 +98,11 @@ if awk "BEGIN {exit !($m < 0.5)}"; then echo "gate: refused: accuracy is $m, the
 echo passed > data/gate.txt
 """,
     ),
-    "report": (["data/gate.txt"], ["data/report.html"], "echo '<p>report' > data/report.html\n"),
+    "report": (
+        ["data/gate.txt", "data/reports/metrics.json"],
+        ["data/report.html"],
+        'echo "<p>$(cat data/model.txt)" > data/report.html\n',
+    ),
 }
 
 
@@ -104,7 +112,7 @@ def made(folder: Path, environment: dict[str, str]) -> Project:
     (project.root / "tasks/__main__.py").write_text(STEPS)
     described = {}
     for name, (reads, writes, script) in STAGES.items():
-        (project.root / f"{name}.sh").write_text(script)
+        (project.root / f"{name}.sh").write_text(BEGINS + script)
         outs = [{path: {"persist": True}} if path.startswith("exports") else path for path in writes]
         described[name] = {"cmd": f"sh {name}.sh", "deps": [f"{name}.sh", *reads], "outs": outs}
     (project.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": described}, sort_keys=False))

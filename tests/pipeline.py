@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 import requests
@@ -347,3 +348,17 @@ def new(folder: Path, environment: dict[str, str], folders: tuple[str, ...]) -> 
     project.ok("git", "config", "user.email", "test@localhost")
     project.commit("the code")
     return project
+
+
+def cloned(project: Project, folder: Path) -> Project:
+    """A fresh clone of what is committed: no data, no cache."""
+    subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder)], check=True, env=project.environment)
+    return Project(folder, project.environment)
+
+
+def artifacts(client: Any, flow_run: str) -> dict[str, Any]:
+    """Key → what a flow run shows on Prefect's pages."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run)]))
+    return {found.key: found for found in client.read_artifacts(flow_run_filter=chosen, limit=100)}

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import seamline
 from seamline import bundle as shipped
-from tasks import bundle, folders, splits
+from tasks import bundle, folders, releases, splits
 from tasks.arrays import CLASSES, Split
 from tasks.files import digest, digest_json, write_json
 
@@ -111,6 +111,15 @@ class Checkout(NamedTuple):
             "stages.ROOT = Path.cwd(); from flows import release; sys.exit(release.main(sys.argv[1:]))"
         )
         return self.run("-c", code, *arguments, before=before, COLUMNS="160")
+
+
+def is_sound(checkout: Checkout) -> releases.Standing:
+    """What is live is whole and what was before, too; nothing half-made counts."""
+    now = releases.standing(checkout.releases)
+    for version in filter(None, now):
+        assert releases.damage(checkout.releases / str(version)) == []
+    assert shipped.read(checkout.releases / "live/bundle").version == now.live
+    return now
 
 
 def write_data(folder: Path, per_class: int) -> None:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from flows import kept
+from flows import kept, reconciliation
 from tasks import runs
 from tests.nightly import records, wait_for
 from tests.pipeline import Project, free_port, running
@@ -102,6 +102,18 @@ def schedule(project: Project) -> Iterator[Schedule]:
     made.stop()
 
 
+@pytest.fixture
+def none_held_none_at_once(project: Project) -> Iterator[None]:
+    """A test that fails holds up none that follow; and in none do two write at once."""
+    yield
+    for file in project.root.glob("hold-*"):
+        file.unlink()
+    clashes = project.root / "clashes"
+    found = clashes.read_text() if clashes.exists() else ""
+    clashes.unlink(missing_ok=True)
+    assert found == ""
+
+
 @contextmanager
 def connected(schedule: Schedule) -> Iterator[Any]:
     """Prefect's client of its server."""
@@ -122,6 +134,12 @@ def tick(client: Any, due: datetime | None = None) -> UUID:
 
     scheduled = Scheduled(scheduled_time=due or datetime.now(UTC))
     return UUID(str(client.create_flow_run_from_deployment(deployment(client).id, state=scheduled).id))
+
+
+def nights(client: Any) -> list[Any]:
+    """The runs that the schedule made, whatever became of them; the earliest night first."""
+    made = [run for run in client.read_flow_runs(limit=200) if reconciliation.by_schedule(run)]
+    return sorted(made, key=lambda run: run.expected_start_time)
 
 
 def record_of(project: Project, flow_run: UUID) -> runs.Record:

@@ -13,7 +13,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from seamline import Classifier
+from seamline.service import corrections
 from tasks import admit, candidates, incoming, splits
+from tasks.arrays import CLASSES
 from tasks.errors import DataError
 from tasks.expectations import Table, expect
 from tests import hostile
@@ -150,6 +153,21 @@ def test_pictures_that_pass_are_admitted_under_their_folders_kind(shop, look, tr
     ]
     assert pictures[1]["sha256"] == hashlib.sha256((shop / "incoming/coat/one.png").read_bytes()).hexdigest()
     assert "| admitted | coat | 1 |" in (shop / "admit.md").read_text(encoding="utf-8")
+
+
+def test_correction_that_the_service_kept_is_admitted_under_its_kind_whatever_the_class(shop, look, train):
+    images = [like(train.images[label * TRAIN], label) for label in range(len(CLASSES))]
+    for name, image in zip(CLASSES, images, strict=True):
+        assert corrections.keep(shop / "incoming", png(image), name)
+
+    split, pictures, reasons = look()
+
+    assert reasons == []
+    assert {row["kind"] for row in pictures} == set(KINDS)
+    assert {label: image.tobytes() for label, image in zip(split.labels.tolist(), split.images, strict=True)} == {
+        label: image.tobytes() for label, image in enumerate(images)
+    }
+    assert Classifier(ROOT / "seamline/reference").classes == CLASSES  # of them one was tapped
 
 
 @pytest.mark.parametrize("views", [1, 3])
@@ -355,7 +373,7 @@ def test_too_many_failures_refuse_all_and_the_report_stands(shop, look, train):
     for number in range(11):
         put(shop, f"coat/{number}.txt", b"no picture")
 
-    with pytest.raises(DataError, match=r"^pictures: “share set aside” sum to be between: observed 0\.55, expected 0 … 0\.5\. Reasons: .*reasons\.csv\. Mend or remove those pictures in .*incoming\.$"):  # fmt: skip
+    with pytest.raises(DataError, match=r"^refused: pictures: “share set aside” sum to be between: observed 0\.55, expected 0 … 0\.5\. Reasons: .*reasons\.csv\. Mend or remove those pictures in .*incoming\.$"):  # fmt: skip
         look()
 
     assert json.loads((shop / "admission.json").read_text(encoding="utf-8"))["pictures"]["success"] is False
@@ -376,7 +394,7 @@ def test_rule_that_raises_has_failed(shop, look, train):
     put_good(shop, train, 2)
 
     with pytest.raises(
-        DataError, match="^incoming: “likeness to its kind” values to be between: observed .*not supported"
+        DataError, match="^refused: incoming: “likeness to its kind” values to be between: observed .*not supported"
     ):
         look(min_likeness=datetime(2026, 1, 1, tzinfo=UTC))  # which the schema would not let pass
 

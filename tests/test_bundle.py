@@ -454,3 +454,17 @@ def test_folder_is_exchanged_whole(tmp_path):
 
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {"three": b"3"}
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_clone_serves_is_live_else_the_newest_export_else_the_reference(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "seamline/bundle.py"))
+    (tmp_path / "dvc.yaml").touch()
+    found = []
+    for path in ("seamline/reference", "exports/bundle", "exports/releases/7/bundle"):
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / shipped.MANIFEST).touch()
+        found.append(shipped.own())
+    (tmp_path / "exports/releases/live").symlink_to("7")
+
+    names = [str(path.relative_to(tmp_path)) for path in [*found, shipped.own()]]
+    assert names == ["seamline/reference", "exports/bundle", "exports/bundle", "exports/releases/live/bundle"]

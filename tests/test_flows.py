@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from flows import stages, summary, training
-from tests.pipeline import all_ended, children, free_port, running
+from flows import stages, summary, temporary, training
+from tests.pipeline import Project, all_ended, artifacts, children, free_port, running
 
 pytest_plugins = ["tests.pipeline"]
 
@@ -240,13 +240,6 @@ def task_runs(client, flow_run):
     return {run.name: run for run in sorted(found, key=lambda run: run.start_time)}
 
 
-def artifacts(client, flow_run):
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run)]))
-    return {found.key: found for found in client.read_artifacts(flow_run_filter=chosen, limit=100)}
-
-
 def log_of(client, task_run, holding, within_s=15):
     """The messages in a task run's log, once one holds a text (Prefect sends them in the background)."""
     from prefect.client.schemas.filters import LogFilter, LogFilterTaskRunId
@@ -388,6 +381,25 @@ def test_flow_that_is_ended_takes_its_own_server_with_it(tiny, by):
 
 
 @pytest.mark.slow
+def test_server_of_a_flow_that_was_killed_is_ended_by_the_next(tiny):
+    write(tiny, "gate", ENDLESS)
+    process = tiny.start(sys.executable, "-m", "flows.training")
+    next(line for line in process.stdout if "gate: processes" in line)
+    started = children(process.pid)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert not all_ended(started, 12), "Prefect's server has outlived the flow"
+    write(tiny, "gate", "echo gate > data/gate.txt\n")
+
+    done = tiny.run(sys.executable, "-m", "flows.training")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all_ended(started)
+    assert list((tiny.root / temporary.FOLDER).iterdir()) == []
+
+
+@pytest.mark.slow
 def test_run_after_a_flow_that_was_killed_waits_for_the_end_of_its_stage_and_ends_well(tiny, server):
     write(tiny, "gate", "echo gate: begun\ntest -e again || { touch again; sleep 600; }\necho gate > data/gate.txt\n")
     process = tiny.start(sys.executable, "-m", "flows.training", PREFECT_API_URL=server)
@@ -409,6 +421,14 @@ def test_flow_needs_no_server(tiny):
     assert "Starting temporary server" in done.stdout + done.stderr
     assert "test accuracy" in done.stdout
     assert (tiny.root / "data/report.txt").exists()
+
+
+def test_prefect_tells_its_makers_nothing(tiny):
+    asked = "from prefect.settings import get_current_settings; found = get_current_settings(); "
+    asked += "print(found.server.analytics_enabled, found.cloud.enable_orchestration_telemetry)"
+    plain = {name: value for name, value in tiny.environment.items() if not name.startswith("PREFECT_SERVER_ANALYTICS")}
+
+    assert Project(tiny.root, plain).ok(sys.executable, "-c", asked) == "False False\n"
 
 
 # The flow on the real data

@@ -18,6 +18,7 @@ from PIL import Image
 
 import seamline as runtime
 from seamline import indexing, likeness
+from seamline.similar import ALIKE
 from tests.conftest import ROOT
 
 GUIDE = (ROOT / "docs/device.md").read_text(encoding="utf-8").partition("## What is like it")[2].partition("\n## ")[0]
@@ -100,6 +101,7 @@ def test_similar_shows_a_table(seamline, indexed):
     assert done.returncode == 0, done.stderr
     assert lines[:2] == ["asked.png", "   1.000  deep/7.png"]
     assert len(lines) == 3
+    assert lines[2].endswith("(not alike)") == (float(lines[2].split()[0]) < ALIKE)
 
 
 def test_similar_writes_json_lines(seamline, place, indexed):
@@ -110,6 +112,7 @@ def test_similar_writes_json_lines(seamline, place, indexed):
     assert found["similar"][0]["name"] == "deep/7.png"
     assert found["similar"][0]["likeness"] == pytest.approx(1, abs=1e-5)
     assert len(found["similar"]) == 3
+    assert [one["alike"] for one in found["similar"]] == [one["likeness"] >= ALIKE for one in found["similar"]]
 
 
 def test_similar_writes_csv_of_many_pictures(seamline, indexed):
@@ -117,7 +120,7 @@ def test_similar_writes_csv_of_many_pictures(seamline, indexed):
 
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert [row["file"] for row in rows] == [f"shop/{row['name']}" for row in rows]
-    assert {(row["rank"], row["likeness"]) for row in rows} == {("1", "1.000000")}
+    assert {(row["rank"], row["likeness"], row["alike"]) for row in rows} == {("1", "1.000000", "true")}
     assert len(rows) == 10
 
 

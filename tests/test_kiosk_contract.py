@@ -7,9 +7,10 @@ import subprocess
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
-from seamline import Classifier
-from tests import golden
+from seamline import Classifier, decoding
+from tests import golden, hostile
 from tests.browsing import needs_chromium, needs_node, serving
 from tests.conftest import ROOT
 
@@ -109,6 +110,53 @@ def test_another_preprocessing_is_noticed(cases, tmp_path):
     assert any(case["most"] > 1 for case in compared(tmp_path, cases))
 
 
+INSPECT = """
+import { readFileSync } from "node:fs";
+const { inspect } = await import(process.argv[1]);
+const told = (path) => {
+  try {
+    return Object.values(inspect(new Uint8Array(readFileSync(path)))).join();
+  } catch (error) {
+    return error.state ?? error.constructor.name;
+  }
+};
+console.log(JSON.stringify(process.argv.slice(2).map(told)));
+"""
+
+
+def large():
+    """Files of up to 90 million pixels, small as files."""
+    for side, progressive in ((5_600, True), (5_700, True), (5_700, False), (8_900, False), (9_000, False)):
+        jpeg = hostile.encoded(Image.new("L", (side, side), 90), "JPEG", progressive=progressive, quality=20)
+        yield jpeg
+        yield jpeg[:2] + b"\xff\xfe\0\6\xff\xda\0\2" + jpeg[2:]  # a comment that looks like a scan
+    for side in (5_600, 5_700):
+        for kind in ("PNG", "GIF"):
+            yield hostile.encoded(Image.new("L", (side, side), 90), kind)
+
+
+def is_too_large(content):
+    try:
+        decoding.decode(content)
+    except ValueError as error:
+        return str(error).startswith("expected at most 32,000,000 pixels, 80,000,000 in a plain JPEG.")
+    return False
+
+
+@needs_node
+def test_page_refuses_the_pictures_that_python_refuses_as_too_large(tmp_path):
+    files = list(large())
+    paths = [tmp_path / str(number) for number in range(len(files))]
+    for path, content in zip(paths, files, strict=True):
+        path.write_bytes(content)
+    command = ["node", "--input-type=module", "-e", INSPECT, (ROOT / "kiosk/containers.js").as_uri(), *map(str, paths)]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert [one == "picture-large" for one in said] == [is_too_large(content) for content in files]
+    assert {one for one in said if one != "picture-large"} == {"5600,5600", "5700,5700", "8900,8900"}
+    assert said.count("picture-large") == 6
+
+
 RUN = """async (packed) => {
   const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
   const images = Array.from({ length: bytes.length / 784 }, (_, k) => bytes.slice(784 * k, 784 * (k + 1)));
@@ -128,15 +176,15 @@ def test_chromium_answers_a_thousand_golden_images_and_the_pictures_as_python_do
         page = visit(address, service_workers="block")
         found = np.array(page.evaluate(RUN, base64.b64encode(images.tobytes()).decode())).reshape(1000, 10)
         seen = {}
-        some = [case for case in told["pictures"] if case["views"]][::5]
-        for case in some:
+        pictures = [case for case in told["pictures"] if case["views"]]
+        for case in pictures:
             content = (cases / "pictures" / f"{case['name']}.png").read_bytes()
             seen[case["name"]] = page.evaluate(ANSWER, base64.b64encode(content).decode())
 
     assert (found.argmax(1) == told["labels"]).all()
     assert np.abs(found - told["probabilities"]).max() <= 0.001
     blob = (cases / "cases.bin").read_bytes()
-    for case in some:
+    for case in pictures:
         start = case["at"] + 4 * case["width"] * case["height"]
         expected = np.frombuffer(blob, np.uint8, 784, start)
         one = seen[case["name"]]

@@ -141,7 +141,7 @@ def test_offline_only_what_works_is_offered(visit, whole_page, collector, tmp_pa
         page.context.set_offline(True)
 
         page.wait_for_selector("#wrong", state="hidden")
-        assert page.inner_text("#offline") == "Offline: garments are still named"
+        assert page.inner_text("#offline") == "Offline: go on, garments are named"
         assert page.is_visible("#like .hint")
         page.context.set_offline(False)
         page.wait_for_selector("#wrong")

@@ -144,7 +144,7 @@ def test_bundle_that_breaks_off_midway_leaves_the_one_that_was_kept(visit, whole
         page.reload()
 
         page.wait_for_selector("body[data-ready]")
-        assert page.inner_text("#version") == "Model version 3"
+        assert page.inner_text("#version") == f"Model version {bundle.read(REFERENCE).version}"
         assert page.is_visible("#offline")
         server.shutdown()
 
@@ -191,10 +191,10 @@ def test_new_bundle_is_taken_and_one_that_fails_leaves_the_old_one(visit, whole_
             page.evaluate("seamline.prepare()")
             return page.inner_text("#version")
 
-        assert page.inner_text("#version") == "Model version 3"
+        assert page.inner_text("#version") == f"Model version {bundle.read(REFERENCE).version}"
         assert (
             put(resealed(files | {"card.md": b"# Four", bundle.GOLDEN: files[bundle.GOLDEN] + b"\n"}, 4))
-            == "Model version 4"
+            == "Model version 4, new"
         )
         for spoilt, said in (
             (resealed(files | {bundle.GOLDEN: wrong}, 5), "model-wrong"),
@@ -203,10 +203,12 @@ def test_new_bundle_is_taken_and_one_that_fails_leaves_the_old_one(visit, whole_
             (files | {bundle.MANIFEST: json.dumps(later).encode()}, "bundle-format"),
             ({"card.md": b""}, "bundle-absent"),
         ):
-            assert put(spoilt) == "Model version 4"
+            assert put(spoilt) == "Model version 4, new"
             assert state(page) == said
         page.click('[data-sample="bag.png"]')
         assert answer(page) == "Bag"
+        page.click("#again")
+        assert page.inner_text("#version") == "Model version 4"
 
 
 HELD_BACK = """() => {

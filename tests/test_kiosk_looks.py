@@ -4,50 +4,79 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from benchmarks.kiosk_states import NOTICES, SIZES, STATES, bring, shop
 from seamline import Classifier
-from tests.browsing import REFERENCE, answer, encoded, give, needs_chromium, state
+from tests.browsing import REFERENCE, answer, needs_chromium, serving
 from tests.conftest import ROOT
 
 pytest_plugins = ["tests.browsing"]
 pytestmark = [pytest.mark.slow, needs_chromium]
 
 
-STATES = ["ready", "answer", "unknown", "notice", "attract"]
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+RULES = {
+    "light": {"type": "tag", "values": LEVELS},
+    "dark": {"type": "rule", "values": ["color-contrast"]},  # nothing but colours differ
+}
+HIDDEN = """() => {
+  const within = (one, box) => one.left >= box.left - 1 && one.top >= box.top - 1 && one.right <= box.right + 1 && one.bottom <= box.bottom + 1;
+  const shown = (selector) => [...document.querySelectorAll(selector)].filter((one) => one.checkVisibility());
+  const outer = document.querySelector("dialog[open]") ?? document;
+  scrollTo(0, 0);
+  const view = { left: 0, top: 0, right: innerWidth, bottom: innerHeight };
+  const outside = shown(".primary").filter((one) => outer.contains(one) && !within(one.getBoundingClientRect(), view));
+  const parent = (one) => one.closest(".controls, .notice, .more")?.getBoundingClientRect();
+  const protruding = shown("button").filter((one) => parent(one) && !within(one.getBoundingClientRect(), parent(one)));
+  return [...outside, ...protruding].map((one) => one.textContent);
+}"""  # buttons that are not where a person sees them
+SCROLLS = "[document.documentElement.scrollWidth > innerWidth, document.documentElement.scrollHeight > innerHeight]"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
-def test_axe_finds_nothing_in_any_state(visit, address, axe, scheme, width):
-    """WCAG 2.2 AA."""
+@pytest.fixture(scope="module")
+def port(whole_page, tmp_path_factory):
+    """Of a page with everything that a shop may have."""
+    with serving("--page", whole_page, "--bundle", REFERENCE, "--port", 0, *shop(tmp_path_factory.mktemp("shop"))) as (
+        found,
+        _,
+    ):
+        yield urlsplit(found).port
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state_is_accessible_and_nothing_of_it_is_out_of_sight(visit, port, axe, name):
+    """WCAG 2.2 AA in every size, and in dark; on a telephone alone a person scrolls, and nowhere sideways."""
     page = visit(
-        f"{address}?idle=3600", color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce"
+        "about:blank",
+        ready=False,
+        viewport=dict(zip(("width", "height"), SIZES["kiosk"], strict=True)),
+        permissions=["camera"],
+        reduced_motion="reduce",
+        service_workers="block",
     )
-    found = {}
-    for one in STATES:
-        if one == "answer":
-            page.click('[data-sample="bag.png"]')
-            answer(page)
-        if one == "unknown":
-            noise = np.random.default_rng(1).integers(0, 256, (28, 28), dtype=np.uint8)
-            noise[0, 0] = 0
-            give(page, "noise.png", encoded(Image.fromarray(noise)))
-            page.wait_for_selector("#answer.unknown")
-        if one == "notice":
-            give(page, "x.png", b"no picture")
-            state(page)
-        if one == "attract":
-            page.evaluate("document.getElementById('attract').showModal()")
-        page.evaluate(f"{axe};0")
-        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-        result = page.evaluate("(tags) => axe.run({ runOnly: tags })", tags)
-        found[one] = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in result["violations"]]
+    bring(page, port, STATES[name])
 
-    assert found == {one: [] for one in STATES}
+    found, hidden, scrolls = [], {}, {}
+    page.evaluate(f"{axe};0")
+    for scheme, size in (("dark", "kiosk"), *(("light", size) for size in SIZES)):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_viewport_size(dict(zip(("width", "height"), SIZES[size], strict=True)))
+        broken = page.evaluate("(rules) => axe.run({ runOnly: rules })", RULES[scheme])["violations"]
+        found += [(scheme, size, rule["id"], [node["html"] for node in rule["nodes"]]) for rule in broken]
+        hidden[size] = page.evaluate(HIDDEN)
+        scrolls[size] = page.evaluate(SCROLLS)
+
+    assert found == []
+    assert hidden == {size: [] for size in SIZES}
+    assert [size for size, (sideways, _) in scrolls.items() if sideways] == []
+    assert [size for size, (_, down) in scrolls.items() if down and size != "telephone"] == []
+
+
+def test_every_notice_is_among_the_states_that_are_looked_at(told):
+    assert set(told) == set(NOTICES)
 
 
 @pytest.mark.parametrize(("width", "height"), [(320, 640), (360, 740), (1080, 1920), (1440, 900), (3840, 2160)])
@@ -111,12 +140,17 @@ def test_shelf_names_garments_as_the_model_does():
     assert re.findall(r"data-sample=.*<span>(.*)</span></button>", page) == list(Classifier(REFERENCE).classes)
 
 
-def test_every_state_says_what_to_do():
+@pytest.fixture(scope="module")
+def told():
+    """What kiosk/states.js has a person told."""
     code = "import { names, told } from './states.js'; console.log(JSON.stringify(names.map((name) => [name, told(name)])))"
     command = ["node", "--input-type=module", "-e", code]
     done = subprocess.run(command, cwd=ROOT / "kiosk", capture_output=True, text=True, check=True)
-    states = dict(json.loads(done.stdout))
+    return dict(json.loads(done.stdout))
+
+
+def test_every_state_says_what_to_do(told):
     sources = "\n".join(path.read_text(encoding="utf-8") for path in Path(ROOT / "kiosk").glob("*.js"))
 
-    assert [name for name, told in states.items() if not told["title"] or len(told["todo"]) < 20] == []
-    assert [name for name in states if sources.count(f'"{name}"') + sources.count(f"{name}:") < 2] == []
+    assert [name for name, state in told.items() if not state["title"] or len(state["todo"]) < 20] == []
+    assert [name for name in told if sources.count(f'"{name}"') + sources.count(f"{name}:") < 2] == []

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from seamline import Classifier, likeness
+from seamline.similar import ALIKE
 from tests import golden
 from tests.browsing import (
     CAMERA,
@@ -237,6 +238,24 @@ def test_many_taps_show_the_last_picture(visit, address):
 
     page.wait_for_selector('body[data-answer="6"]')
     assert page.inner_text("#named") == "Trouser"
+
+
+def test_stock_shows_nothing_but_what_is_alike(visit, whole_page, tmp_path):
+    classifier = Classifier(REFERENCE)
+    images = golden.garments()
+    kinds = [classifier.classes[best] for best in classifier.probabilities(images).argmax(axis=1)]
+    likeness.write(tmp_path / "shop.safetensors", likeness.Index(kinds, classifier.embed(images), classifier.digest))
+    cosines = classifier.embed(images) @ classifier.embed(images[kinds.index("Sneaker")][None])[0]
+    alike = np.sort(cosines[cosines >= ALIKE])[::-1][:4]
+    with serving(
+        "--page", whole_page, "--bundle", REFERENCE, "--port", 0, "--index", tmp_path / "shop.safetensors"
+    ) as (at, _):
+        page = visit(at)
+        page.click('[data-sample="sneaker.png"]')
+        answer(page)
+
+        assert 0 < len(alike) < 4
+        assert page.locator("#stock .name").all_inner_texts() == ["Sneaker"] * len(alike)
 
 
 def test_hostile_names_are_text(visit, whole_page, tmp_path):

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from seamline import bundle as shipped
 from tasks import release, releases
 from tasks.errors import DataError, ReleaseError
 from tasks.writer import one_writer
-from tests.publishing import Checkout
+from tests.publishing import Checkout, is_sound
 
 pytest_plugins = ["tests.publishing"]
 
@@ -24,15 +23,6 @@ LAYOUT = {"bundle", "challenge.json", "challenge.md", "metrics.json", "params.ya
 
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def is_sound(checkout):
-    """What is live is whole and what was before, too; nothing half-made counts."""
-    now = releases.standing(checkout.releases)
-    for version in filter(None, now):
-        assert releases.damage(checkout.releases / str(version)) == []
-    assert shipped.read(checkout.releases / "live/bundle").version == now.live
-    return now
 
 
 def test_release_keeps_everything_and_is_live(checkout):

@@ -67,6 +67,7 @@ def night(postgresql, machine, tmp_path):
         assert "seamline: a run without heartbeats" in project.ok(sys.executable, "-m", "flows.automations")
         with SyncPrefectClient(address, auth_string="admin:secret") as client:
             yield Night(project, client)
+        assert not (project.root / "clashes").exists(), "one writes at a time"
     finally:
         end(server)
 

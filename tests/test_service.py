@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 import seamline
 from seamline import bundle, likeness, pictures
+from seamline.similar import ALIKE
 from tests.conftest import ROOT
 from tests.serving import running
 
@@ -91,7 +92,9 @@ def test_similar_names_the_picture_itself_first_and_as_many_as_are_asked_for(ser
     told = service.post("/v1/similar?k=3", SNEAKER.read_bytes()).json()
     by_default = service.post("/v1/similar", SNEAKER.read_bytes()).json()
 
-    assert told["neighbours"][0] == {"name": "sneaker", "similarity": pytest.approx(1, abs=1e-5)}
+    assert told["neighbours"][0] == {"name": "sneaker", "similarity": pytest.approx(1, abs=1e-5), "alike": True}
+    assert [one["alike"] for one in told["neighbours"]] == [one["similarity"] >= ALIKE for one in told["neighbours"]]
+    assert not by_default["neighbours"][-1]["alike"], "there are no five sneakers"
     assert [len(one["neighbours"]) for one in (told, by_default)] == [3, 5]
     assert told["version"] == VERSION
 

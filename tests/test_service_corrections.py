@@ -4,8 +4,8 @@ import hashlib
 import os
 import resource
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -142,27 +142,37 @@ def test_disk_that_is_full_is_507_and_leaves_nothing_behind(tmp_path):
     assert [path for path in (tmp_path / "incoming").rglob("*") if path.is_file()] == []
 
 
-def test_kill_as_a_picture_is_kept_leaves_it_whole_or_not_there(tmp_path):
-    with running("--model", REFERENCE, "--corrections", tmp_path, "--workers", "1") as service:
-        for number in range(8):
-            (worker,) = service.workers()
-            sent = BAG + bytes([number])
-            with requests.Session() as session:
-                os.kill(worker, signal.SIGSTOP)
-                request = session.prepare_request(
-                    requests.Request(
-                        "POST", f"{service.url}/v1/corrections", files={"picture": sent, "kind": (None, "Bag")}
-                    )
-                )
-                thread = threading.Thread(target=session.send, args=(request,), kwargs={"timeout": 60})
-                thread.start()
-                os.kill(worker, signal.SIGCONT)
-                time.sleep(0.001 * number)
-                os.kill(worker, signal.SIGKILL)
-                thread.join()
-            while not service.post("/v1/classify", BAG).ok:
-                pass
+def test_leftover_of_a_killed_worker_counts_for_nothing_and_goes(tmp_path):
+    left = tmp_path / "bag" / f"{corrections.TEMPORARY}{'0' * 64}.png"
+    left.parent.mkdir()
+    left.write_bytes(BAG)
 
-    for kept in tmp_path.rglob("*.png"):
-        content = kept.read_bytes()
-        assert kept.name.startswith(".") or hashlib.sha256(content).hexdigest() == kept.stem
+    assert corrections.keep(tmp_path, BAG, "Bag", Limits(pictures=1, size_bytes=len(BAG)))
+    assert not left.exists()
+
+
+def test_kill_as_a_picture_is_kept_leaves_it_whole_or_not_there(tmp_path):
+    """Its end makes it large, so that writing takes a while."""
+    sent = [BAG + bytes([number]) + bytes(8 * 2**20) for number in range(8)]
+    answers = []
+    with running("--model", REFERENCE, "--corrections", tmp_path, "--workers", "1") as service:
+        with ThreadPoolExecutor(1) as pool:
+            for number, picture in enumerate(sent):
+                (worker,) = service.workers()
+                digest = hashlib.sha256(picture).hexdigest()
+                begun = tmp_path / "bag" / f"{corrections.TEMPORARY}{digest}.png"
+                answer = pool.submit(correct, service, picture)
+                while not (answer.done() or begun.exists()):
+                    time.sleep(0)
+                time.sleep(0.02 * number)
+                os.kill(worker, signal.SIGKILL)
+                answers.append(answer.result().status_code)
+                while not service.post("/v1/classify", BAG).ok:
+                    pass
+        last = correct(service, BAG)
+
+    kept = {path.stem for path in tmp_path.rglob("*") if path.is_file()}
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.rglob("*.png")} == kept
+    assert kept >= {hashlib.sha256(one).hexdigest() for one, code in zip(sent, answers, strict=True) if code == 201}
+    assert {201, 422} == set(answers)
+    assert last.status_code == 201

@@ -12,6 +12,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
+from jsonschema_rs import is_valid
 from PIL import Image
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
@@ -34,7 +35,7 @@ CHECKS = [
 ]
 OPERATIONS = [
     (path, method)
-    for path, methods in description.described(KINDS, corrections=True)["paths"].items()
+    for path, methods in description.described(KINDS, corrections=True, token=False)["paths"].items()
     for method in methods
 ]
 SNEAKER = ROOT / "examples/sneaker.png"
@@ -80,7 +81,45 @@ def test_service_answers_as_it_says_it_does(schema, path, method, mode):
     except Unsatisfiable:
         assert mode == GenerationMode.NEGATIVE, "nothing that the description allows could be made"
 
-    assert asked or mode == GenerationMode.NEGATIVE
+    assert asked or (mode, method) == (GenerationMode.NEGATIVE, "get"), "of a GET there is nothing that is not allowed"
+    assert mode == GenerationMode.POSITIVE or max(asked, default=400) >= 400
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 128, 129])
+def test_as_many_images_are_described_as_are_taken(service, count):
+    operation = service.get("/openapi.json").json()["paths"]["/v2/models/{model}/infer"]["post"]
+    asked = {"inputs": [IMAGE | {"shape": [count, 28, 28], "data": [0] * 784 * count}]}
+
+    answer = service.post(
+        "/v2/models/seamline/infer", json.dumps(asked).encode(), **{"Content-Type": "application/json"}
+    )
+
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert is_valid(schema, asked) == (answer.status_code == 200) == (count in {1, 2, 128})
+
+
+@pytest.mark.parametrize("token", ["", "s3cret"])
+def test_token_is_described_where_it_is_asked_for(tmp_path, token):
+    with running("--model", ROOT / "seamline/reference", "--corrections", tmp_path, SEAMLINE_TOKEN=token) as service:
+        document = service.get("/openapi.json").json()
+        asked = {}
+        for path, method in OPERATIONS:
+            url = service.url + path.format(model="seamline", version="1")
+            asked[path, method] = requests.request(method, url, timeout=60).status_code
+
+    told = {(path, method): document["paths"][path][method] for path, method in OPERATIONS}
+    wanted = {one for one, operation in told.items() if operation.get("security", document["security"])}
+    assert wanted == {one for one, status in asked.items() if status == 401}
+    assert wanted == {one for one, operation in told.items() if "401" in operation["responses"]}
+    assert len(wanted) == (len(OPERATIONS) - 2 if token else 0)
+
+
+def test_what_any_request_may_be_refused_for_is_described_of_every_operation(service):
+    document = service.get("/openapi.json").json()
+    answers = [document["paths"][path][method]["responses"] for path, method in OPERATIONS]
+
+    assert [set(one) for one in answers if not set(one) >= {"400", "403", "408", "413", "421", "431", "503"}] == []
+    assert all("Retry-After" in one[status]["headers"] for one in answers for status in {"429", "503"} & set(one))
 
 
 def as_described(schema, path, answer):
@@ -158,7 +197,7 @@ def test_description_names_what_is_served(service):
 
     assert "Ankle boot" in told["components"]["schemas"]["Classified"]["properties"]["kind"]["enum"]
     assert "/v1/corrections" in told["paths"]
-    assert "/v1/corrections" not in description.described(KINDS, corrections=False)["paths"]
+    assert "/v1/corrections" not in description.described(KINDS, corrections=False, token=False)["paths"]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")

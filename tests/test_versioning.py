@@ -2,11 +2,10 @@
 
 import getpass
 import json
-import subprocess
 
 import pytest
 
-from tests.pipeline import Project
+from tests.pipeline import cloned
 from tests.remote import ssh_server
 
 pytest_plugins = ["tests.pipeline"]
@@ -19,12 +18,6 @@ READ_LATENCY = {"quantise", "bundle"}  # they read export's figures, whose laten
 
 def what_ran(project, before):
     return {stage for stage, when in project.ran().items() if before.get(stage) != when}
-
-
-def cloned(project, folder):
-    """A fresh clone of what is committed: no data, no cache."""
-    subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder)], check=True, env=project.environment)
-    return Project(folder, project.environment)
 
 
 def test_after_a_run_nothing_is_left_to_do(finished):

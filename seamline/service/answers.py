@@ -11,6 +11,7 @@ from seamline.bundle import BundleError
 from seamline.classifier import UNKNOWN, Classifier
 from seamline.likeness import Index
 from seamline.service.refusals import Refused, busy
+from seamline.similar import ALIKE
 
 DECIMALS = 6
 
@@ -82,7 +83,9 @@ def similar(serving: Serving, picture: bytes, k: int) -> dict[str, Any]:
         found = serving.classifier.similar(_views(picture)[:1], serving.shop, k)[0]
     except BundleError as error:
         raise busy(str(error)) from error
-    neighbours = [{"name": one.name, "similarity": round(one.likeness, DECIMALS)} for one in found]
+    neighbours = [
+        {"name": one.name, "similarity": round(one.likeness, DECIMALS), "alike": one.likeness >= ALIKE} for one in found
+    ]
     return {"neighbours": neighbours, "version": serving.version}
 
 

@@ -38,14 +38,15 @@ class Service:
         releases: which workers answer.
         queue: how many requests may wait for a worker.
         corrections: whether they are kept.
+        token: whether one is asked for.
     """
 
-    def __init__(self, releases: Releases, queue: int, *, corrections: bool) -> None:
+    def __init__(self, releases: Releases, queue: int, *, corrections: bool, token: bool) -> None:
         self.draining = False  # SIGTERM has come: what is under way is finished
         self.releases = releases
         self.budget = Budget()
         self.metrics = metrics.made(lambda: releases.pool.waiting, lambda: self.budget.held)
-        self._queue, self._corrections = queue, corrections
+        self._queue, self._corrections, self._token = queue, corrections, token
 
     async def classify(self, request: Request) -> Response:
         content_type = limits.require_picture(request)
@@ -125,7 +126,8 @@ class Service:
 
     def description(self) -> dict[str, Any]:
         """As it serves now: its kinds, and what is switched on."""
-        return description.described(self.releases.pool.facts["classes"], corrections=self._corrections)
+        kinds = self.releases.pool.facts["classes"]
+        return description.described(kinds, corrections=self._corrections, token=self._token)
 
     async def _asked(self, request: Request, head: dict[str, Any]) -> Frame:
         """What a worker answers; a queue that is full is noticed before the body is read, and again behind it."""

@@ -94,10 +94,15 @@ def _require_room(folder: Path, size: int, limits: Limits) -> None:
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:
+    """What is kept. What workers that were killed have left is removed: this one is alone here."""
     for place in os.scandir(folder):
         if place.is_dir(follow_symlinks=False):
             with os.scandir(place.path) as entries:
-                yield from (entry.stat(follow_symlinks=False) for entry in entries)
+                for entry in entries:
+                    if entry.name.startswith(TEMPORARY):
+                        Path(entry.path).unlink()
+                    else:
+                        yield entry.stat(follow_symlinks=False)
 
 
 def _write(place: Path, name: str, picture: bytes) -> None:

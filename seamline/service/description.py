@@ -11,6 +11,7 @@ from typing import Any
 from seamline import __version__
 from seamline.service import limits, tensors
 from seamline.service.forms import FORM
+from seamline.service.guard import OPEN
 
 PAGE_HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -19,32 +20,40 @@ PAGE_HEADERS = {
 }
 ALWAYS = {
     400: "the request is broken",
-    401: "a token is asked for, and is absent or another",
     403: "another site's page asks",
-    421: "the Host is not one that this service is known by",
-}
-BODIES = {
     408: "the request was not there in time",
     413: "the body is too large",
-    415: "the body is of another kind, or compressed",
-    422: "the body cannot be read, or asks for what there is not",
+    421: "the Host is not one that this service is known by",
     431: "the head is too long",
     503: "too much is asked at once: try again after Retry-After seconds",
 }
+BODIES = {
+    415: "the body is of another kind, or compressed",
+    422: "the body cannot be read, or asks for what there is not",
+}
+UNKNOWN_CALLER = {401: "the token is absent, or another"}
 UNKNOWN_MODEL = {404: "another model or version"}
+ERROR = {"$ref": "#/components/schemas/Error"}
 ANYTHING: dict[str, Any] = {"type": "object"}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer", "minimum": 0}
+HEADERS: dict[str, dict[str, Any]] = {
+    "401": {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+    "429": {"Retry-After": {"description": "seconds", "schema": WHOLE}},
+    "503": {"Retry-After": {"description": "seconds", "schema": WHOLE}},
+}
 
 
-def described(kinds: Sequence[str], *, corrections: bool) -> dict[str, Any]:
+def described(kinds: Sequence[str], *, corrections: bool, token: bool) -> dict[str, Any]:
     """An OpenAPI 3.1 document.
 
     Args:
         kinds: that the model knows.
         corrections: whether they are kept.
+        token: whether one is asked for.
     """
+    paths = _paths(kinds, corrections=corrections)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -52,12 +61,22 @@ def described(kinds: Sequence[str], *, corrections: bool) -> dict[str, Any]:
             "version": __version__,
             "description": "What a picture of clothing shows, and what is like it.",
         },
-        "paths": _paths(kinds, corrections=corrections),
+        "paths": {path: _guarded(path, methods) for path, methods in paths.items()} if token else paths,
         "components": {
             "schemas": {"Error": _object(error=TEXT), "Classified": _classified(kinds), "Similar": _similar()},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}} if token else {},
         },
-        "security": [{}, {"token": []}],
+        "security": [{"token": []}] if token else [],
+    }
+
+
+def _guarded(path: str, methods: dict[str, Any]) -> dict[str, Any]:
+    """Operations where a token is asked for, unless the path is everybody's."""
+    if path in OPEN:
+        return {method: operation | {"security": []} for method, operation in methods.items()}
+    refusal = _refusals(UNKNOWN_CALLER)
+    return {
+        method: operation | {"responses": operation["responses"] | refusal} for method, operation in methods.items()
     }
 
 
@@ -77,7 +96,8 @@ def _paths(kinds: Sequence[str], *, corrections: bool) -> dict[str, Any]:
     }
     for version in ("", "/versions/{version}"):
         place = f"/v2/models/{{model}}{version}"
-        named = [_path_parameter("model", tensors.NAME), *([_path_parameter("version", "1")] if version else [])]
+        named = [_path_parameter("model", {"const": tensors.NAME})]
+        named += [_path_parameter("version", TEXT | {"minLength": 1, "example": "1"})] if version else []
         paths[place] = {
             "get": _operation("The model's inputs and outputs", _answers("them", ANYTHING), UNKNOWN_MODEL, named)
         }
@@ -95,13 +115,18 @@ def _operation(
     parameters: list[dict[str, Any]] | None = None,
     body: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    error = {"$ref": "#/components/schemas/Error"}
-    every = {
-        str(status): {"description": reason, "content": {"application/json": {"schema": error}}}
-        for status, reason in sorted((ALWAYS | (refusals or {})).items())
-    }
     asked = {"requestBody": {"required": True, "content": body}} if body else {}
-    return {"summary": summary, "parameters": parameters or [], **asked, "responses": answers | every}
+    responses = _refusals(ALWAYS | (refusals or {})) | answers
+    return {"summary": summary, "parameters": parameters or [], **asked, "responses": responses}
+
+
+def _refusals(reasons: dict[int, str]) -> dict[str, Any]:
+    """Answers of one sentence each."""
+    content = {"application/json": {"schema": ERROR}}
+    return {
+        str(status): {"description": reason, "headers": HEADERS.get(str(status), {}), "content": content}
+        for status, reason in sorted(reasons.items())
+    }
 
 
 def _answers(
@@ -136,7 +161,9 @@ def _correction(kinds: Sequence[str]) -> dict[str, Any]:
 
 def _ready(parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     flags = _object(ready={"type": "boolean"}, corrections={"type": "boolean"})
-    answers = _answers("it is", flags) | _answers("it is about to end", flags, status=503)
+    ending = _answers("it is about to end, or too much is asked at once", {"anyOf": [flags, ERROR]}, status=503)
+    ending["503"]["headers"] = HEADERS["503"]
+    answers = _answers("it is", flags) | ending
     return _operation(
         "Whether it may be asked, and whether corrections are kept",
         answers,
@@ -156,6 +183,7 @@ def _infer(parameters: list[dict[str, Any]]) -> dict[str, Any]:
     output["properties"] |= {"data": _list({"type": "number"}), "parameters": _object(binary_data_size=WHOLE)}
     answers = _answers("the outputs", _object(model_name=TEXT, model_version=TEXT, outputs=_list(output)))
     answers["200"]["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
+    answers["200"]["headers"] = {head["name"]: {"description": head["description"], "schema": WHOLE}}
     binary = {"type": "string", "format": "binary", "description": f"JSON of {head['name']} bytes, then the tensors"}
     body = {"application/json": {"schema": _request()}, "application/octet-stream": {"schema": binary}}
     refusals = BODIES | UNKNOWN_MODEL
@@ -163,28 +191,22 @@ def _infer(parameters: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _request() -> dict[str, Any]:
-    image = _object(
-        name={"const": tensors.INPUT},
-        datatype={"const": "UINT8"},
-        shape={
-            "type": "array",
-            "prefixItems": [{"const": 1}, {"const": 28}, {"const": 28}],
-            "minItems": 3,
-            "maxItems": 3,
-        },
-        data={
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0, "maximum": 255},
-            "minItems": 784,
-            "maxItems": 784,
-        },
+    pixels = _list({"type": "integer", "minimum": 0, "maximum": 255}) | {"minItems": 784, "maxItems": 784}
+    numbers = {"type": "array", "minItems": 2, "description": "as many as the shape says, 0 … 255, flat or nested"}
+    several = {"type": "integer", "minimum": 2, "maximum": tensors.MOST_IMAGES}
+    images = {"anyOf": [_images({"const": 1}, pixels), _images(several, numbers)]}
+    return _object(inputs={"type": "array", "items": images, "minItems": 1, "maxItems": 1})
+
+
+def _images(count: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    sides = {"prefixItems": [count, {"const": 28}, {"const": 28}], "minItems": 3, "maxItems": 3}
+    return _object(
+        name={"const": tensors.INPUT}, datatype={"const": "UINT8"}, shape={"type": "array", **sides}, data=data
     )
-    image["description"] = f"one image; as many as {tensors.MOST_IMAGES} are taken, as their shape says"
-    return _object(inputs={"type": "array", "items": image, "minItems": 1, "maxItems": 1})
 
 
-def _path_parameter(name: str, example: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "example": example, "schema": TEXT | {"minLength": 1}}
+def _path_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _classified(kinds: Sequence[str]) -> dict[str, Any]:
@@ -199,8 +221,9 @@ def _classified(kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def _similar() -> dict[str, Any]:
-    alike = {"type": "number", "minimum": -1, "maximum": 1}
-    return _object(neighbours=_list(_object(name=TEXT, similarity=alike)), version=WHOLE)
+    cosine = {"type": "number", "minimum": -1, "maximum": 1}
+    alike = {"type": "boolean", "description": "whether it is near enough to be shown as like the picture"}
+    return _object(neighbours=_list(_object(name=TEXT, similarity=cosine, alike=alike)), version=WHOLE)
 
 
 def _object(**properties: Any) -> dict[str, Any]:

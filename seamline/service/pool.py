@@ -61,7 +61,7 @@ class Worker:
             *(sys.executable, "-P", "-m", "seamline.service.worker", *command),  # -P: nothing from where it was started
             stdin=PIPE,
             stdout=PIPE,
-            env=environment | {"PYTHONPATH": paths},
+            env=environment | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},  # else one for each processor
         )
         worker = cls(process, {})
         try:

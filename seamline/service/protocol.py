@@ -43,7 +43,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._taking: TimerHandle | None = None
         self._raw_bytes, self._head_bytes = 0, 0
         self._broken_because = ""
-        self._in_head, self._in_request = True, False
+        self._in_head, self._in_request, self._is_last = True, False, False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -99,6 +99,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        self.cycle.keep_alive &= not self._is_last
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -108,6 +109,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             wait = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
             self.timeout_keep_alive_task = wait
+
+    def shutdown(self) -> None:
+        """The service ends. A request whose head is half sent is answered, too; uvicorn would hang up."""
+        if self._in_request and self._in_head and (self.cycle is None or self.cycle.response_complete):
+            self._is_last = True
+        else:
+            super().shutdown()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -8,7 +8,6 @@ workers that it was given to: no answer mixes two models, and none is dropped.
 import asyncio
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import NamedTuple
 
 from seamline import bundle, slots
 from seamline.reading import shown
+from seamline.service import copies
+from seamline.service.copies import Copy
 from seamline.service.pool import Command, Pool, StartError
 
 POLL_S = 2.0
@@ -71,7 +72,7 @@ class Releases:
         self.changes = 0
         self._source, self._workers, self._broken = source, workers, broken
         self._pool: Pool | None = None
-        self._folder = ""
+        self._copy: Copy | None = None
         self._seen: object = None
         self._on_trial = False
         self._closing: set[asyncio.Task[None]] = set()
@@ -93,6 +94,7 @@ class Releases:
         Raises:
             ValueError: nothing can, with each reason.
         """
+        copies.sweep()
         self._seen = self._source.stamp()
         reasons = []
         for path in self._source.candidates():
@@ -125,8 +127,8 @@ class Releases:
     async def close(self) -> None:
         """Every pool, when its questions are answered."""
         await asyncio.gather(*self._closing)
-        if self._pool is not None:
-            await self._end(self._pool, self._folder)
+        if self._pool is not None and self._copy is not None:
+            await self._end(self._pool, self._copy)
 
     async def _renew(self) -> None:
         try:
@@ -139,21 +141,20 @@ class Releases:
             _say(f"Version {self.pool.facts['version']} serves from {path}.")
 
     async def _serve(self, path: Path) -> None:
-        folder = tempfile.mkdtemp(prefix="seamline-")
+        copy = Copy()
         try:
-            model = await asyncio.to_thread(_kept, path, Path(folder), self._source.public_key)
+            model = await asyncio.to_thread(_kept, path, copy.folder, self._source.public_key)
             command = Command(str(model), str(self._source.index_file or ""), str(self._source.corrections or ""))
             pool = Pool(command, self._workers, self._broken)
             await pool.start()
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            copy.remove()
             raise
         if pool.facts["without_index"] and self._source.index_file:
             _say(pool.facts["without_index"])
-        before, self._pool = (self._pool, self._folder), pool
-        self._folder = folder
+        before, self._pool, self._copy = (self._pool, self._copy), pool, copy
         self._on_trial = self._source.on_trial(path)
-        if before[0] is not None:
+        if before[0] is not None and before[1] is not None:
             self.restarts_before += before[0].restarts
             self._keep(self._end(before[0], before[1]))
 
@@ -164,9 +165,9 @@ class Releases:
         task.add_done_callback(self._closing.discard)
 
     @staticmethod
-    async def _end(pool: Pool, folder: str) -> None:
+    async def _end(pool: Pool, copy: Copy) -> None:
         await pool.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        copy.remove()
 
 
 def _confirm(folder: Path) -> None:

@@ -97,7 +97,8 @@ async def _serve(source: Source, chosen: Namespace, listening: socket.socket) ->
     releases = Releases(source, chosen.workers, end)
     try:
         await releases.start()
-        server = _server(Service(releases, chosen.queue, corrections=chosen.corrections is not None), chosen)
+        kept, token = chosen.corrections is not None, bool(os.environ.get(TOKEN))
+        server = _server(Service(releases, chosen.queue, corrections=kept, token=token), chosen)
         servers.append(server)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, releases.again.set)
         watching = asyncio.get_running_loop().create_task(releases.watch())
