@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.errors import DataError
-from tasks.files import read_json, write_json
+from tasks.files import lock, read_json, write_json
 
 FOLDER = Path("data/runs")
 RECORD = "record.json"
@@ -76,9 +76,10 @@ def ended(record: Record, outcome: Outcome, reason: str, **found: Any) -> Record
 
 
 def write(root: Path, record: Record) -> Path:
-    """Write the record; its folder."""
+    """Write the record; its folder. Several may write one: the run itself, and all who find that it was skipped."""
     folder = root / FOLDER / record.id
-    write_json(folder / RECORD, record.model_dump())
+    with lock(root / FOLDER):
+        write_json(folder / RECORD, record.model_dump())
     return folder
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -244,6 +245,15 @@ def test_run_that_is_skipped_as_it_begins_has_one_record(tmp_path):
         time.sleep(1.1)  # an id to the second
 
     assert [found.reason for found in runs.read_all(tmp_path)[0]] == ["by itself, later"]
+
+
+def test_record_that_several_write_at_once_fails_none_of_them(tmp_path):
+    outcomes_written = ["skipped", "released"] * 100
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(lambda outcome: runs.write(tmp_path, record(outcome=outcome)), outcomes_written))
+
+    (found,), broken = runs.read_all(tmp_path)
+    assert (found.outcome in outcomes_written, broken) == (True, [])
 
 
 def test_record_of_a_clock_that_was_a_year_ahead_skips_nothing():

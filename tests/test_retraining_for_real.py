@@ -246,9 +246,12 @@ def test_run_that_is_killed_leaves_one_release_or_the_other_whole_and_the_next_e
     assert left in {1, 2}
     assert releases.damage(project.root / RELEASES / str(left)) == []
     assert left == 2 or content(project.root / RELEASES / "live/bundle") == content(first.root / RELEASES / "1/bundle")
+    over = records(project)[-1].outcome == "released"  # the kill came too late: its record was written
     done = project.run(*RUN)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [found.outcome for found in records(project)] == ["released", "crashed", "released"]
+    assert [found.outcome for found in records(project)][1:] == (
+        ["released", "unchanged"] if over else ["crashed", "released"]
+    )
     assert standing(project) == (2, 1)
     assert releases.damage(project.root / RELEASES / "2") == []
     assert content(project.root / RELEASES / "2/bundle") == content(project.root / BUNDLE)
