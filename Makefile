@@ -72,7 +72,7 @@ bench: bench-pipeline bench-training bench-runtime bench-service bench-kiosk ## 
 	@python -m benchmarks.slow
 	@python -m benchmarks.hour
 
-bench-pipeline: $(VENV)/.installed ## fresh clone to a model, and what each stage takes → benchmarks/results.md (ten minutes)
+bench-pipeline: $(VENV)/.installed ## fresh clone to a model, and what each stage takes → benchmarks/results.md (twenty minutes)
 	@python -m benchmarks.pipeline
 
 photographs: $(VENV)/.installed ## how many photographs are named right: make photographs PHOTOGRAPHS=DIR → data/photographs.html

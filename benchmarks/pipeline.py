@@ -1,7 +1,7 @@
-"""Measure the pipeline as a newcomer meets it, and write benchmarks/results.md (`make bench-pipeline`, ten minutes).
+"""Measure the pipeline as a newcomer meets it, and write benchmarks/results.md (`make bench-pipeline`, twenty minutes).
 
-A fresh clone of HEAD in an empty folder with an empty HOME: install, the whole of `make run`, then with nothing to do.
-Only committed work is measured.
+A fresh clone of HEAD in an empty folder with an empty HOME: install, the whole of `make run`, then with nothing to do,
+then a retraining in which every stage runs again and one with nothing new. Only committed work is measured.
 """
 
 import json
@@ -72,13 +72,15 @@ def measure(clone: Path, variables: dict[str, str]) -> list[Figure]:
 
     install = seconds("make", ".venv/.installed")
     run = seconds("make", "run")
-    timings = {path.stem: json.loads(path.read_text()) for path in (clone / "data/timings").glob("*.json")}
+    timings = read_timings(clone)
     train = timings["train"]["seconds"]
     start = median("python", "-c", EMPTY_FLOW)
     with tempfile.TemporaryDirectory() as empty:
         first_start = seconds("env", f"HOME={empty}", "python", "-c", EMPTY_FLOW)
     seconds("dvc", "remote", "add", "--local", "--default", "shelf", str(clone.parent / "shelf"))
-    released = seconds("python", "-m", "flows.retraining") - start
+    subprocess.run(["rm", "-rf", "dvc.lock", ".dvc/cache", "data/checkpoints", "data/timings"], cwd=clone, check=True)
+    released = seconds("python", "-m", "flows.retraining") - start  # every stage again
+    released -= sum(timing["seconds"] for timing in read_timings(clone).values())
     unchanged = median("python", "-m", "flows.retraining") - start
     checks = subprocess.run(
         ["python", "-c", CHECKS], cwd=clone, env=variables, check=True, capture_output=True, text=True
@@ -95,7 +97,7 @@ def measure(clone: Path, variables: dict[str, str]) -> list[Figure]:
             "the flow, nothing to do, beyond Prefect's start", median("python", "-m", "flows.training") - start, 5, "s"
         ),
         Figure("a retraining with nothing new, beyond Prefect's start", unchanged, 15, "s"),
-        Figure("what one that trains adds to it: DVC, challenge, proof, push and release", released, 20, "s"),
+        Figure("what DVC, challenge, push and release add to one in which every stage runs", released, 20, "s"),
         Figure("Prefect's own start (an empty flow)", start, float("inf"), "s"),
         Figure("likewise, where installing has not made its database", first_start, float("inf"), "s"),
         Figure("`validate` as a process", median(*validate), 12, "s"),
@@ -103,6 +105,11 @@ def measure(clone: Path, variables: dict[str, str]) -> list[Figure]:
         Figure("peak memory of any stage", max(timing["peak_bytes"] for timing in timings.values()) / 1e9, 2.5, "GB"),
         *(Figure(f"stage {name}", timing["seconds"], float("inf"), "s") for name, timing in sorted(timings.items())),
     ]
+
+
+def read_timings(clone: Path) -> dict[str, dict[str, float]]:
+    """Stage → what it took by its own clock, and its memory."""
+    return {path.stem: json.loads(path.read_text()) for path in (clone / "data/timings").glob("*.json")}
 
 
 def page(figures: list[Figure], clone: Path) -> str:

@@ -22,6 +22,9 @@ import yaml
 from flows import leash, repro
 
 ROOT = Path(__file__).resolve().parent.parent
+BY_A_LIBRARY = "by a fault of a library, or because memory ran out"
+CAUSES = {signal.SIGKILL: "most likely because memory ran out"}
+CAUSES |= dict.fromkeys((signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV), BY_A_LIBRARY)
 
 
 class StageFailedError(Exception):
@@ -160,8 +163,8 @@ def _ended_by(outcome: str) -> str:
     number = int(found[1]) % 128 if found else 0
     if number not in {known.value for known in signal.Signals}:
         return ""
-    cause = "most likely because memory ran out" if number == signal.SIGKILL else "from outside"
-    return f"ended by {signal.Signals(number).name}, {cause}. Run again; what was there before is untouched."
+    ended = signal.Signals(number)
+    return f"ended by {ended.name}, {CAUSES.get(ended, 'from outside')}. Run again; what was there before is untouched."
 
 
 def _nearest_recipe(outcome: str, root: Path) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks import params
-from tasks.errors import PipelineError, worded
+from tasks.errors import OUT_OF_MEMORY, PipelineError, worded
 from tasks.files import write_json
 
 PARAMS = Path("params.yaml")
@@ -79,6 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(chosen.stage, str(error))
     except OSError as error:
         return _refuse(chosen.stage, worded(error))
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's
+            return _refuse(chosen.stage, OUT_OF_MEMORY)
+        raise
     return 0
 
 

@@ -16,6 +16,8 @@ A bug is none of these and keeps its traceback. A fault of the machine, an OSErr
 import errno
 import signal
 
+OUT_OF_MEMORY = "Memory ran out. End other programs, or give this machine more, and run again."
+
 
 class PipelineError(Exception):
     """A refusal: what was wrong, where, and what to do, in one line."""
@@ -56,6 +58,8 @@ class BusyError(PipelineError):
 def worded(error: OSError) -> str:
     """A fault of the machine, with what to do."""
     where = f"{error.filename}: " if error.filename else ""
+    if error.errno == errno.ENOMEM:
+        return where + OUT_OF_MEMORY
     if error.errno == errno.ENOENT and not where:  # Python's tempfile found no folder to write to
         return f"{error.strerror}. Free some space there and run again."
     remedy = {

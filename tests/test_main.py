@@ -27,6 +27,15 @@ def run(params):
 tasks.gate.run = run
 sys.exit(tasks.__main__.main(["gate"]))
 """
+# When the libraries are there, less than the images need.
+MEMORY = """
+import re, resource, sys
+from pathlib import Path
+import tasks.__main__, tasks.normalise
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000,) * 2)
+sys.exit(tasks.__main__.main(["normalise", "raw", "admitted", "normalised", "normalise.md"]))
+"""
 
 
 def limited(size_bytes):
@@ -215,6 +224,17 @@ def test_limit_on_file_sizes_is_named_also_for_arrays(run_stage, project, garmen
         done.stdout
         == "normalise: normalised/train-images.npy: File too large. Raise the limit on file sizes (`ulimit -f`) and run again.\n"
     )
+
+
+def test_memory_that_runs_out_is_one_line_and_nothing_is_written(pytestconfig, project, garments, write_raw):
+    write_raw(project / "raw", garments(30_000, 1), garments(1, 2))
+    splits.write(project / "admitted", "admitted", Split(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8)))
+
+    done = python(MEMORY, project, pytestconfig.rootpath)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == "normalise: Memory ran out. End other programs, or give this machine more, and run again.\n"
+    assert not list(project.glob("normalised/*"))
 
 
 def test_limit_that_leaves_no_room_for_temporary_files_is_named(run_stage, write_metrics):

@@ -7,18 +7,21 @@ import json
 import re
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from flows import stages
+from flows import kept, stages
 from tasks import releases, runs, splits
 from tasks.arrays import CLASSES
-from tests.nightly import records, start_quietly, wait_for
+from tests.nightly import answers, ended, records, start_quietly, wait_for
 from tests.pipeline import Project, all_ended, artifacts, cloned, copy_of
-from tests.scheduled import Schedule, environment
+from tests.scheduled import Schedule, connected, environment, record_of, tick
 
 pytest_plugins = ["tests.pipeline"]
 pytestmark = pytest.mark.slow
@@ -257,3 +260,84 @@ def test_run_that_is_killed_leaves_one_release_or_the_other_whole_and_the_next_e
     assert content(project.root / RELEASES / "2/bundle") == content(project.root / BUNDLE)
     assert project.ok("git", "tag", "--list").split() == TAGS
     assert project.temporary_files() == []
+
+
+# At the end of tasks/train.py, when the libraries are there: so much more may the process have, and no more.
+LIMITED = """
+import resource
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + {more_bytes},) * 2)
+"""
+
+
+@pytest.mark.parametrize("more_bytes", [4_000_000, 200_000_000], ids=["as it reads", "in TensorFlow"])
+def test_memory_that_runs_out_as_it_trains_fails_the_run_alone(first, tmp_path, more_bytes):
+    project = copy_of(first, tmp_path / "project")
+    train_for(project, 4)
+    stage = project.root / "tasks/train.py"
+    before = stage.read_text()
+    stage.write_text(before + LIMITED.format(more_bytes=more_bytes))
+    done = project.run(*RUN)
+    failed = records(project)[-1]
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.match("train: (M|ended by SIG[A-Z]+, .*m)emory ran out", failed.reason), "TensorFlow may crash of it"
+    assert (failed.outcome, standing(project).live) == ("failed", 1)
+    assert releases.damage(project.root / RELEASES / "1") == []
+
+    stage.write_text(before)
+    done = project.run(*RUN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (records(project)[-1].outcome, standing(project)) == ("released", (2, 1))
+    assert project.temporary_files() == []
+
+
+KILLED_WITH = {"flow": (), "worker": ("prefect worker start",), "server": ("prefect server start", "uvicorn")}
+
+
+@pytest.mark.timeout(1800)
+def test_run_under_a_worker_is_killed_in_each_of_its_stages_and_as_it_waits_to_try_again(first, machine, tmp_path):
+    """The flow alone, then with its worker, then with the server, and so on; `make schedule` brings both back."""
+    project = copy_of(Project(first.root, environment(machine, tmp_path)), tmp_path / "project")
+    (project.root / "dvc.lock").unlink()  # every stage has to run again, and DVC has kept nothing of any
+    shutil.rmtree(project.root / ".dvc/cache")
+    train_for(project, 4)
+    before = content(project.root / RELEASES / "1/bundle")
+    schedule, killed = Schedule(project), {}
+
+    def killed_once(true, what, *victims):
+        flow_run = tick(client)
+        wait_for(lambda: true(flow_run), GOES, what)
+        left = kept.marked(f"PREFECT__FLOW_RUN_ID={flow_run}")
+        schedule.kill("prefect.engine", *victims)
+        killed[flow_run] = datetime.now(UTC)
+        assert all_ended(left, 15), what
+        assert (standing(project).live, content(project.root / RELEASES / "live/bundle")) == (1, before), what
+        wait_for(lambda: answers(project.environment["PREFECT_API_URL"]), 120, "the server")
+
+    try:
+        schedule.start()
+        with connected(schedule) as client:
+            project.change({"ingest.attempts": 0})  # it refuses that, and is tried again after ten seconds
+            killed_once(lambda run: waits_to_try_again(client, run), "a second try of ingest")
+            project.change({"ingest.attempts": 3})
+            steps = [*stages.names(project.root), "challenge", "release"]
+            for step, victims in zip(steps, cycle(KILLED_WITH.values()), strict=False):
+                killed_once(lambda _, step=step: at_work(project, step), step, *victims)
+            last = tick(client)
+            assert ended(client, last, GOES).name == "Released"
+            for flow_run, moment in killed.items():
+                state = ended(client, flow_run)
+                assert (state.type, state.timestamp - moment < timedelta(seconds=90)) == ("CRASHED", True), state
+                assert record_of(project, flow_run).outcome == "crashed"
+        assert standing(project) == (2, 1)
+        assert content(project.root / RELEASES / "1/bundle") == before
+        assert content(project.root / RELEASES / "2/bundle") == content(project.root / BUNDLE)
+        assert project.temporary_files() == []
+        assert schedule.stop() == 0
+    finally:
+        schedule.kill("flows.schedule", "prefect")
+
+
+def waits_to_try_again(client, flow_run):
+    tasks_of_it = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
+    return any(run.state is not None and run.state.name == "AwaitingRetry" for run in tasks_of_it)
