@@ -6,6 +6,7 @@ import { Refusal } from "./refusal.js";
 export const LARGEST_BYTES = 32 * 2 ** 20;
 export const LARGEST_PIXELS = 32 * 10 ** 6; // these limits are seamline/decoding.py's
 const LARGEST_JPEG_PIXELS = 80 * 10 ** 6; // in one scan; telephones make such
+const MOST_SCANS = 64; // seamline/containers.py's: each costs as much as a decoding
 const [START, END, SCAN, ALONE] = [0xd8, 0xd9, 0xda, 0x01]; // markers of a JPEG
 const READERS = { jpeg, png, gif, webp };
 
@@ -19,7 +20,9 @@ export function inspect(content) {
   const size = read(new DataView(content.buffer, content.byteOffset, content.length));
   if (!size || !size[0] || !size[1]) throw new Refusal("picture-broken");
   const pixels = size[0] * size[1];
-  if (pixels > LARGEST_JPEG_PIXELS || (pixels > LARGEST_PIXELS && !(kind === "jpeg" && scans(content) === 1))) throw new Refusal("picture-large", `${size[0]} × ${size[1]}`);
+  const passes = kind === "jpeg" ? scans(content) : 0;
+  if (passes > MOST_SCANS) throw new Refusal("picture-broken");
+  if (pixels > LARGEST_JPEG_PIXELS || (pixels > LARGEST_PIXELS && passes !== 1)) throw new Refusal("picture-large", `${size[0]} × ${size[1]}`);
   return { width: size[0], height: size[1] };
 }
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from seamline import Classifier, decoding
+from seamline import Classifier, containers, decoding
 from tests import golden, hostile
 from tests.browsing import needs_chromium, needs_node, serving
 from tests.conftest import ROOT
@@ -143,18 +143,34 @@ def is_too_large(content):
     return False
 
 
-@needs_node
-def test_page_refuses_the_pictures_that_python_refuses_as_too_large(tmp_path):
-    files = list(large())
-    paths = [tmp_path / str(number) for number in range(len(files))]
+def inspected(files, folder):
+    """What the page says of files by their containers: a size, or why it refuses them."""
+    paths = [folder / str(number) for number in range(len(files))]
     for path, content in zip(paths, files, strict=True):
         path.write_bytes(content)
     command = ["node", "--input-type=module", "-e", INSPECT, (ROOT / "kiosk/containers.js").as_uri(), *map(str, paths)]
-    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@needs_node
+def test_page_refuses_the_pictures_that_python_refuses_as_too_large(tmp_path):
+    files = list(large())
+    said = inspected(files, tmp_path)
 
     assert [one == "picture-large" for one in said] == [is_too_large(content) for content in files]
     assert {one for one in said if one != "picture-large"} == {"5600,5600", "5700,5700", "8900,8900"}
     assert said.count("picture-large") == 6
+
+
+@needs_node
+def test_page_refuses_the_jpegs_that_python_refuses_for_their_scans(tmp_path):
+    whole = hostile.encoded(Image.new("L", (64, 64), 90), "JPEG")
+    files = [whole[:-2] + b"\xff\xda\0\2" * more + whole[-2:] for more in (0, 63, 64)]
+
+    assert [containers.require_few_parts(content) for content in files[:2]] == [1, 64]
+    with pytest.raises(ValueError, match="at most 10,000 parts and 64 scans"):
+        containers.require_few_parts(files[2])
+    assert inspected(files, tmp_path) == ["64,64", "64,64", "picture-broken"]
 
 
 RUN = """async (packed) => {
