@@ -24,7 +24,8 @@ from flows import leash, repro
 ROOT = Path(__file__).resolve().parent.parent
 BY_A_LIBRARY = "by a fault of a library, or because memory ran out"
 CAUSES = {signal.SIGKILL: "most likely because memory ran out"}
-CAUSES |= dict.fromkeys((signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV), BY_A_LIBRARY)
+CAUSES |= {signal.SIGILL: "by a library that was built for another processor"}
+CAUSES |= dict.fromkeys((signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV), BY_A_LIBRARY)
 
 
 class StageFailedError(Exception):

@@ -6,7 +6,7 @@ import { Refusal } from "./refusal.js";
 export const LARGEST_BYTES = 32 * 2 ** 20;
 export const LARGEST_PIXELS = 32 * 10 ** 6; // these limits are seamline/decoding.py's
 const LARGEST_JPEG_PIXELS = 80 * 10 ** 6; // in one scan; telephones make such
-const MOST_SCANS = 64; // seamline/containers.py's: each costs as much as a decoding
+const MOST_SCANS = 64; // seamline/containers.py's: each costs as much as a decoding; its limit on parts is not here
 const [START, END, SCAN, ALONE] = [0xd8, 0xd9, 0xda, 0x01]; // markers of a JPEG
 const READERS = { jpeg, png, gif, webp };
 

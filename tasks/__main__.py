@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks import params
-from tasks.errors import OUT_OF_MEMORY, PipelineError, worded
+from tasks.errors import OUT_OF_MEMORY, PipelineError, of_memory, worded
 from tasks.files import write_json
 
 PARAMS = Path("params.yaml")
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _refuse(chosen.stage, worded(error))
     except Exception as error:
-        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's
+        if of_memory(error):
             return _refuse(chosen.stage, OUT_OF_MEMORY)
         raise
     return 0

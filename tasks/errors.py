@@ -71,6 +71,13 @@ def worded(error: OSError) -> str:
     return f"{where}{error.strerror or error}. {remedy}"
 
 
+def of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's own error, TensorFlow's, or oneDNN's within TensorFlow (status 1)."""
+    name = type(error).__name__
+    by_onednn = name == "AbortedError" and "Status: 1," in str(error)
+    return isinstance(error, MemoryError) or name == "ResourceExhaustedError" or by_onednn
+
+
 def how_ended(status: int) -> str:
     """Why a process failed that did not say why, by its exit status as Python has it."""
     return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -165,7 +165,7 @@ def running(pid: int) -> bool:
     """Whether a process is at work: neither gone nor a zombie that nobody has asked for yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

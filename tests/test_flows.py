@@ -136,6 +136,8 @@ def test_lines_arrive_as_they_appear(here):
         pytest.param("echo 'gate: one'\necho 'gate: two'\nexit 1\n", "^gate: two$", id="the last of two"),
         pytest.param("exit 3\n", "^gate: failed to run: sh gate.sh, exited with 3$", id="nothing said"),
         pytest.param("echo 'gate: at work'\nkill -9 $$\n", "^gate: ended by SIGKILL, most likely", id="killed"),
+        pytest.param("kill -6 $$\n", "^gate: ended by SIGABRT, by a fault of a library, or because", id="crashed"),
+        pytest.param("kill -4 $$\n", "^gate: ended by SIGILL, by a library that was built", id="not for this one"),
         pytest.param("echo 'gate: at work'\nkill -15 $$\n", "^gate: ended by SIGTERM, from outside", id="ended"),
         pytest.param("echo 'ValueError: x' >&2\nexit 1\n", "^gate: ValueError: x$", id="the last line of a bug"),
     ],

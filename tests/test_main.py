@@ -15,7 +15,7 @@ import yaml
 from tasks import __main__ as command
 from tasks import splits
 from tasks.arrays import CLASSES, Split
-from tasks.errors import worded
+from tasks.errors import of_memory, worded
 
 HEAVY = {"tensorflow", "keras", "great_expectations", "onnx", "onnxruntime", "pandas", "matplotlib", "requests"}
 GATE = ["gate", "metrics.json", "model", "verdict.json", "gate.md"]
@@ -226,15 +226,36 @@ def test_limit_on_file_sizes_is_named_also_for_arrays(run_stage, project, garmen
     )
 
 
-def test_memory_that_runs_out_is_one_line_and_nothing_is_written(pytestconfig, project, garments, write_raw):
-    write_raw(project / "raw", garments(30_000, 1), garments(1, 2))
+def test_memory_that_runs_out_is_one_line(pytestconfig, project, garments, write_raw):
+    write_raw(project / "raw", garments(6000, 1), garments(1, 2))
     splits.write(project / "admitted", "admitted", Split(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8)))
 
     done = python(MEMORY, project, pytestconfig.rootpath)
 
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout == "normalise: Memory ran out. End other programs, or give this machine more, and run again.\n"
-    assert not list(project.glob("normalised/*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        (MemoryError(), True),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM when allocating tensor"), True),
+        (type("AbortedError", (Exception,), {})("Operation received an exception:Status: 1, message: could not"), True),
+        (
+            type("AbortedError", (Exception,), {})("Operation received an exception:Status: 3, message: could not"),
+            False,
+        ),
+        (ValueError("Status: 1, message"), False),
+    ],
+)
+def test_errors_that_say_memory_ran_out_are_known(error, is_so):
+    assert of_memory(error) == is_so
+
+
+def test_fault_of_the_machine_for_want_of_memory_is_worded():
+    said = worded(OSError(errno.ENOMEM, "Cannot allocate memory", "a.npy"))
+    assert said == "a.npy: Memory ran out. End other programs, or give this machine more, and run again."
 
 
 def test_limit_that_leaves_no_room_for_temporary_files_is_named(run_stage, write_metrics):

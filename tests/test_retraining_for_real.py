@@ -17,9 +17,9 @@ from PIL import Image
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows import kept, stages
-from tasks import releases, runs, splits
+from tasks import errors, releases, runs, splits
 from tasks.arrays import CLASSES
-from tests.nightly import answers, ended, records, start_quietly, wait_for
+from tests.nightly import answers, ended, records, start_quietly, state, wait_for
 from tests.pipeline import Project, all_ended, artifacts, cloned, copy_of
 from tests.scheduled import Schedule, connected, environment, record_of, tick
 
@@ -228,11 +228,10 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_run_that_is_killed_leaves_one_release_or_the_other_whole_and_the_next_ends_well(
-    first, second, tmp_path, moment
-):
-    project = copy_of(first, tmp_path / "project")
+def killed_at(moment, first, second, folder):
+    """A copy of `first` whose run, which would have made version 2, was killed."""
+    folder.mkdir()
+    project = copy_of(first, folder / "project")
     if moment != "as it trains":  # DVC knows what comes of it, and brings it from its cache
         shutil.rmtree(project.root / ".dvc/cache")
         shutil.copytree(second.root / ".dvc/cache", project.root / ".dvc/cache")
@@ -244,17 +243,24 @@ def test_run_that_is_killed_leaves_one_release_or_the_other_whole_and_the_next_e
         process.kill()
         process.wait()
     assert all_ended([pid for pid, _ in processes_in(project)], 15)
+    return project
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_run_that_is_killed_leaves_one_release_or_the_other_whole_and_the_next_ends_well(
+    first, second, tmp_path, moment
+):
+    tries = (killed_at(moment, first, second, tmp_path / str(number)) for number in range(3))
+    project = next((project for project in tries if records(project)[-1].outcome != "released"), None)
+    assert project, "each kill came too late, after the run's record"
 
     left = standing(project).live
     assert left in {1, 2}
     assert releases.damage(project.root / RELEASES / str(left)) == []
     assert left == 2 or content(project.root / RELEASES / "live/bundle") == content(first.root / RELEASES / "1/bundle")
-    over = records(project)[-1].outcome == "released"  # the kill came too late: its record was written
     done = project.run(*RUN)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [found.outcome for found in records(project)][1:] == (
-        ["released", "unchanged"] if over else ["crashed", "released"]
-    )
+    assert [found.outcome for found in records(project)] == ["released", "crashed", "released"]
     assert standing(project) == (2, 1)
     assert releases.damage(project.root / RELEASES / "2") == []
     assert content(project.root / RELEASES / "2/bundle") == content(project.root / BUNDLE)
@@ -270,8 +276,14 @@ resource.setrlimit(resource.RLIMIT_AS, (used + {more_bytes},) * 2)
 """
 
 
-@pytest.mark.parametrize("more_bytes", [4_000_000, 200_000_000], ids=["as it reads", "in TensorFlow"])
-def test_memory_that_runs_out_as_it_trains_fails_the_run_alone(first, tmp_path, more_bytes):
+@pytest.mark.parametrize(
+    ("more_bytes", "said"),
+    [
+        pytest.param(4_000_000, True, id="as it reads"),
+        pytest.param(200_000_000, False, id="in TensorFlow"),  # which says so, or crashes
+    ],
+)
+def test_memory_that_runs_out_as_it_trains_fails_the_run_alone(first, tmp_path, more_bytes, said):
     project = copy_of(first, tmp_path / "project")
     train_for(project, 4)
     stage = project.root / "tasks/train.py"
@@ -280,7 +292,9 @@ def test_memory_that_runs_out_as_it_trains_fails_the_run_alone(first, tmp_path, 
     done = project.run(*RUN)
     failed = records(project)[-1]
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.match("train: (M|ended by SIG[A-Z]+, .*m)emory ran out", failed.reason), "TensorFlow may crash of it"
+    assert failed.reason.startswith("train: "), done.stdout
+    if said:
+        assert failed.reason == f"train: {errors.OUT_OF_MEMORY}"
     assert (failed.outcome, standing(project).live) == ("failed", 1)
     assert releases.damage(project.root / RELEASES / "1") == []
 
@@ -306,12 +320,14 @@ def test_run_under_a_worker_is_killed_in_each_of_its_stages_and_as_it_waits_to_t
 
     def killed_once(true, what, *victims):
         flow_run = tick(client)
-        wait_for(lambda: true(flow_run), GOES, what)
+        wait_for(lambda: true(flow_run) or is_over(client, flow_run), GOES, what)
+        assert not is_over(client, flow_run), f"it ended before it was seen at {what}"
         left = kept.marked(f"PREFECT__FLOW_RUN_ID={flow_run}")
         schedule.kill("prefect.engine", *victims)
         killed[flow_run] = datetime.now(UTC)
         assert all_ended(left, 15), what
-        assert (standing(project).live, content(project.root / RELEASES / "live/bundle")) == (1, before), what
+        assert content(project.root / RELEASES / "1/bundle") == before, what
+        assert standing(project).live == 1 or (what, standing(project).live) == ("release", 2), what
         wait_for(lambda: answers(project.environment["PREFECT_API_URL"]), 120, "the server")
 
     try:
@@ -326,8 +342,9 @@ def test_run_under_a_worker_is_killed_in_each_of_its_stages_and_as_it_waits_to_t
             last = tick(client)
             assert ended(client, last, GOES).name == "Released"
             for flow_run, moment in killed.items():
-                state = ended(client, flow_run)
-                assert (state.type, state.timestamp - moment < timedelta(seconds=90)) == ("CRASHED", True), state
+                last_state = ended(client, flow_run)
+                assert last_state.type == "CRASHED"
+                assert last_state.timestamp - moment < timedelta(seconds=90)
                 assert record_of(project, flow_run).outcome == "crashed"
         assert standing(project) == (2, 1)
         assert content(project.root / RELEASES / "1/bundle") == before
@@ -336,6 +353,11 @@ def test_run_under_a_worker_is_killed_in_each_of_its_stages_and_as_it_waits_to_t
         assert schedule.stop() == 0
     finally:
         schedule.kill("flows.schedule", "prefect")
+
+
+def is_over(client, flow_run):
+    found = state(client, flow_run)
+    return found is not None and found.is_final()
 
 
 def waits_to_try_again(client, flow_run):
