@@ -87,14 +87,20 @@ TAPS = """async ([count, pausesMs]) => {
 SHRUNK = """async (packed) => {
   const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
   const { width, height } = await createImageBitmap(new Blob([bytes]));
-  const sized = (from, longest) => {
+  const sized = (from, longest, quality) => {
     const share = longest / Math.max(width, height);
-    const [resizeWidth, resizeHeight] = [width, height].map((side) => Math.round(side * share));
-    return createImageBitmap(from, { resizeWidth, resizeHeight, resizeQuality: "medium" });
+    const canvas = new OffscreenCanvas(...[width, height].map((side) => Math.round(side * share)));
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = quality;
+    context.drawImage(from, 0, 0, canvas.width, canvas.height);
+    return canvas;
   };
-  const whole = await sized(new Blob([bytes]), 1280);
-  const shrunk = await sized(whole, 512); // before the worker is given the other
-  const named = async (picture) => (await seamline.thinker.answer(picture)).order[0].name;
+  const whole = sized(await createImageBitmap(new Blob([bytes])), 1280, "high");
+  const shrunk = sized(whole, 512, "medium"); // as kiosk/camera.js does
+  const named = async (canvas) => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return (await seamline.thinker.answer(pixels)).order[0].name;
+  };
   return [await named(whole), await named(shrunk)];
 }"""
 VIEWS = """async (packed) => {

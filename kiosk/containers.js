@@ -6,9 +6,11 @@ import { Refusal } from "./refusal.js";
 export const LARGEST_BYTES = 32 * 2 ** 20;
 export const LARGEST_PIXELS = 32 * 10 ** 6; // these limits are seamline/decoding.py's
 const LARGEST_JPEG_PIXELS = 80 * 10 ** 6; // in one scan; telephones make such
-const MOST_SCANS = 64; // seamline/containers.py's: each costs as much as a decoding; its limit on parts is not here
+const [MOST_PARTS, MOST_SCANS] = [10_000, 64]; // seamline/containers.py's, and so is how they are counted
 const [START, END, SCAN, ALONE] = [0xd8, 0xd9, 0xda, 0x01]; // markers of a JPEG
+const [GIF_HEADER_BYTES, GIF_EXTENSION] = [13, 0x21];
 const READERS = { jpeg, png, gif, webp };
+const WALKS = { jpeg: jpegParts, png: pngParts, gif: gifParts };
 
 /** Refuses an empty file, what is no JPEG, PNG, WebP or GIF, or too large a one. */
 export function inspect(content) {
@@ -20,8 +22,7 @@ export function inspect(content) {
   const size = read(new DataView(content.buffer, content.byteOffset, content.length));
   if (!size || !size[0] || !size[1]) throw new Refusal("picture-broken");
   const pixels = size[0] * size[1];
-  const passes = kind === "jpeg" ? scans(content) : 0;
-  if (passes > MOST_SCANS) throw new Refusal("picture-broken");
+  const passes = scans(content, kind);
   if (pixels > LARGEST_JPEG_PIXELS || (pixels > LARGEST_PIXELS && passes !== 1)) throw new Refusal("picture-large", `${size[0]} × ${size[1]}`);
   return { width: size[0], height: size[1] };
 }
@@ -65,17 +66,41 @@ function jpeg(view) {
   return undefined;
 }
 
-/** How often a JPEG goes over its picture, as seamline/containers.py counts it. */
-function scans(content) {
-  let found = 0;
+/** How often a JPEG goes over its picture; 0 of others. Refuses what has too many scans, or parts. */
+function scans(content, kind) {
+  let [parts, found] = [0, 0];
+  for (const part of WALKS[kind]?.(content) ?? []) {
+    parts += 1;
+    if (kind === "jpeg" && part === SCAN) found += 1;
+    if (parts > MOST_PARTS || found > MOST_SCANS) throw new Refusal("picture-broken");
+  }
+  return found;
+}
+
+function* jpegParts(content) {
+  let scanned = false;
   for (let at = content.indexOf(0xff); at >= 0; at = content.indexOf(0xff, at)) {
     at += 1;
     const kind = content[at];
     if (!kind || kind === 0xff || (kind >= 0xd0 && kind <= 0xd7)) continue;
-    if (kind === END && found) break;
-    if (kind === SCAN) found += 1;
+    yield kind;
+    if (kind === END && scanned) return;
+    scanned ||= kind === SCAN;
     at += 1;
     if (![START, END, ALONE].includes(kind)) at += (content[at] << 8) | content[at + 1];
   }
-  return found;
+}
+
+function* pngParts(content) {
+  const bytes = (at) => content[at] ?? 0;
+  for (let at = 8; at < content.length; at += 12 + (bytes(at) * 2 ** 24 + (bytes(at + 1) << 16) + (bytes(at + 2) << 8) + bytes(at + 3))) yield content[at];
+}
+
+function* gifParts(content) {
+  const packed = content[GIF_HEADER_BYTES - 3] ?? 0;
+  let at = GIF_HEADER_BYTES + (packed & 0x80 ? 3 * 2 ** ((packed & 7) + 1) : 0);
+  for (; content[at] === GIF_EXTENSION; at++) {
+    for (at += 2; content[at]; at += 1 + content[at]) yield content[at];
+    yield 0;
+  }
 }

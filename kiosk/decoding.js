@@ -6,9 +6,10 @@ import { Refusal } from "./refusal.js";
 
 const LONGEST = 4096; // beyond it the browser shrinks the picture first, so that memory stays within 64 MiB
 
-/** @param {Blob | ImageBitmap} source @returns {Promise<{pixels: Uint8ClampedArray, width: number, height: number}>} */
+/** @param {Blob | ImageData} source @returns {Promise<{pixels: Uint8ClampedArray, width: number, height: number}>} */
 export async function decoded(source) {
-  const bitmap = source instanceof ImageBitmap ? source : await opened(source);
+  if (source instanceof ImageData) return { pixels: source.data, width: source.width, height: source.height };
+  const bitmap = await opened(source);
   try {
     return read(bitmap);
   } finally {

@@ -2,6 +2,9 @@
 //
 // Both count in float64, in an order of their own: what differs is the last bits, and a pixel that is garment by so
 // little has yet to be seen (tests/test_kiosk_contract.py).
+//
+// What goes over all pixels is a loop in a function of the module: V8 forgets what it compiled of a function that is
+// made anew for each picture, whenever it collects garbage (docs/experiments.md).
 
 import { palette } from "./palette.js";
 import { FILTERS, resizeBytes, rounded } from "./resample.js";
@@ -35,7 +38,13 @@ export function garment(picture) {
       : resizeBytes(picture.pixels, picture.width, picture.height, 3, width, height, FILTERS.box);
   const { colours, indices } = palette(small, COLOURS);
   const logits = settled(lab(small), indices, lab(colours), width, height);
-  return { mask: kept(logits.map((logit) => (logit > 0 ? 1 : 0)), width, height), width, height };
+  return { mask: kept(positive(logits), width, height), width, height };
+}
+
+function positive(logits) {
+  const mask = new Uint8Array(logits.length);
+  for (let k = 0; k < mask.length; k++) mask[k] = logits[k] > 0 ? 1 : 0;
+  return mask;
 }
 
 const LINEAR = Float64Array.from({ length: 256 }, (_, level) => {
@@ -62,24 +71,57 @@ export function lab(rgb) {
 function settled(colours, indices, shades, width, height) {
   const count = shades.length / 3;
   const { place, edge, border } = places(width, height);
-  const amounts = (weight) => {
-    const sums = new Float64Array(count);
-    for (let k = 0; k < indices.length; k++) sums[indices[k]] += weight(k);
-    return sums;
-  };
-  const ofEdges = likelihood(shades, mixture(shades, amounts((k) => border[k]), GROUND_COLOURS));
-  const rarest = percentile(Array.from(indices, (shade) => ofEdges[shade]).filter((_, k) => edge[k]), 0.1);
-  let share = place.map((own, k) => sigmoid(0.7 * (rarest - ofEdges[indices[k]])) * sigmoid(2 * own));
+  const ofEdges = likelihood(shades, mixture(shades, amounts(indices, border, count), GROUND_COLOURS));
+  const share = atFirst(place, indices, ofEdges, rarest(indices, ofEdges, edge));
   const ties = tiesOf(colours, width, height);
   let logits = place;
   for (let round = 0; round < ROUNDS; round++) {
-    const ofGarment = mixture(shades, amounts((k) => (border[k] ? 0 : share[k])), GARMENT_COLOURS);
-    const ofGround = mixture(shades, amounts((k) => 1 - share[k] + (edge[k] && share[k] < SURE ? 2 : 0)), GROUND_COLOURS);
-    const ground = likelihood(shades, ofGround);
-    const odds = likelihood(shades, ofGarment).map((found, k) => Math.min(6, Math.max(-6, found - ground[k])));
-    const own = place.map((there, k) => odds[indices[k]] + there - 2 * edge[k]);
-    logits = smoothed(own, ties, width);
-    share = logits.map(sigmoid);
+    const { garment, ground } = claimed(share, edge, border);
+    const ofGarment = likelihood(shades, mixture(shades, amounts(indices, garment, count), GARMENT_COLOURS));
+    const ofGround = likelihood(shades, mixture(shades, amounts(indices, ground, count), GROUND_COLOURS));
+    logits = smoothed(alone(place, edge, indices, ofGarment, ofGround), ties, width);
+    for (let k = 0; k < share.length; k++) share[k] = sigmoid(logits[k]);
+  }
+  return logits;
+}
+
+/** How much there is of each colour, if its pixels count so much. */
+function amounts(indices, weights, count) {
+  const sums = new Float64Array(count);
+  for (let k = 0; k < indices.length; k++) sums[indices[k]] += weights[k];
+  return sums;
+}
+
+/** What a tenth of the pixels at the edge are less likely than, as ground. */
+function rarest(indices, ofEdges, edge) {
+  const found = [];
+  for (let k = 0; k < indices.length; k++) if (edge[k]) found.push(ofEdges[indices[k]]);
+  return percentile(Float64Array.from(found), 0.1);
+}
+
+/** Shares of being garment: by place, and by colours that are rare at the edge. */
+function atFirst(place, indices, ofEdges, rarest) {
+  const share = new Float64Array(place.length);
+  for (let k = 0; k < share.length; k++) share[k] = sigmoid(0.7 * (rarest - ofEdges[indices[k]])) * sigmoid(2 * place[k]);
+  return share;
+}
+
+/** How much each pixel counts as garment, and as ground. */
+function claimed(share, edge, border) {
+  const [garment, ground] = [new Float64Array(share.length), new Float64Array(share.length)];
+  for (let k = 0; k < share.length; k++) {
+    garment[k] = border[k] ? 0 : share[k];
+    ground[k] = 1 - share[k] + (edge[k] && share[k] < SURE ? 2 : 0);
+  }
+  return { garment, ground };
+}
+
+/** Logits of being garment by colour and place, without the neighbours. */
+function alone(place, edge, indices, ofGarment, ofGround) {
+  const logits = new Float64Array(place.length);
+  for (let k = 0; k < logits.length; k++) {
+    const odds = ofGarment[indices[k]] - ofGround[indices[k]];
+    logits[k] = Math.min(6, Math.max(-6, odds)) + place[k] - 2 * edge[k];
   }
   return logits;
 }
@@ -103,61 +145,79 @@ function places(width, height) {
 
 /** Gaussians fitted by k-means to colours of which there are these amounts: logarithm of the weight, mean, precision. */
 function mixture(shades, amounts, count) {
-  const there = [];
-  amounts.forEach((amount, k) => amount > 0 && there.push({ colour: [...shades.subarray(3 * k, 3 * k + 3)], amount }));
+  const there = Array.from(amounts.keys()).filter((k) => amounts[k] > 0);
   if (!there.length) return [];
-  const total = there.reduce((sum, { amount }) => sum + amount, 0);
-  const found = clusters(there, total, count).filter(({ amount }) => amount > 0.001 * total);
-  const sums = found.reduce((sum, { amount }) => sum + amount, 0);
-  return found.map(({ members, amount }) => gaussian(members, amount, sums));
+  const colours = Float64Array.from({ length: 3 * there.length }, (_, at) => shades[3 * there[Math.trunc(at / 3)] + (at % 3)]);
+  const weights = Float64Array.from(there, (k) => amounts[k]);
+  const total = sum(weights);
+  const groups = clusters(colours, weights, count);
+  const shares = new Float64Array(count);
+  groups.forEach((group, k) => (shares[group] += weights[k]));
+  const found = [...shares.keys()].filter((group) => shares[group] > 0.001 * total);
+  const all = found.reduce((before, group) => before + shares[group], 0);
+  return found.map((group) => gaussian(colours, weights.map((weight, k) => (groups[k] === group ? weight / shares[group] : 0)), shares[group] / all));
 }
 
-function gaussian(members, amount, sums) {
-  const mean = average(members, amount);
+/** Of colours with these weights, which sum to 1; the Gaussian's own is its share. */
+function gaussian(colours, weights, share) {
+  const mean = average(colours, weights);
   const c = new Float64Array(9);
-  for (const { colour, amount: own } of members)
-    for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++) c[3 * i + j] += (own / amount) * colour[i] * colour[j];
+  for (let k = 0; k < weights.length; k++)
+    for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++) c[3 * i + j] += weights[k] * colours[3 * k + i] * colours[3 * k + j];
   for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++) c[3 * i + j] += (i === j ? SPREAD : 0) - mean[i] * mean[j];
-  const minors = [
+  const minors = Float64Array.of(
     c[4] * c[8] - c[5] * c[7], c[2] * c[7] - c[1] * c[8], c[1] * c[5] - c[2] * c[4],
     c[5] * c[6] - c[3] * c[8], c[0] * c[8] - c[2] * c[6], c[2] * c[3] - c[0] * c[5],
     c[3] * c[7] - c[4] * c[6], c[1] * c[6] - c[0] * c[7], c[0] * c[4] - c[1] * c[3],
-  ];
+  );
   const determinant = c[0] * minors[0] + c[1] * minors[3] + c[2] * minors[6];
-  return { log: Math.log(amount / sums) - 0.5 * Math.log(determinant), mean, precision: minors.map((minor) => minor / determinant) };
+  return { log: Math.log(share) - 0.5 * Math.log(determinant), mean, precision: minors.map((minor) => minor / determinant) };
 }
 
-function average(members, amount) {
-  return [0, 1, 2].map((c) => members.reduce((sum, { colour, amount: own }) => sum + own * colour[c], 0) / amount);
+/** Of colours with weights that sum to 1. */
+function average(colours, weights) {
+  const mean = new Float64Array(3);
+  for (let k = 0; k < weights.length; k++) for (let c = 0; c < 3; c++) mean[c] += weights[k] * colours[3 * k + c];
+  return mean;
 }
 
-/** k-means, from colours far from one another; an empty cluster keeps its centre. */
-function clusters(there, total, count) {
-  const apart = (a, b) => squared(a, 0, b, 0);
-  const mean = average(there, total);
-  const first = there[least(there.map(({ colour }) => apart(colour, mean)))].colour;
-  const centres = [first];
-  let distance = there.map(({ colour }) => apart(colour, first));
-  while (centres.length < count) {
-    const next = there[least(distance.map((far, k) => -far * Math.min(there[k].amount, 1)))].colour;
-    centres.push(next);
-    distance = distance.map((far, k) => Math.min(far, apart(there[k].colour, next)));
+/** k-means, from colours far from one another; an empty cluster keeps its centre. Which cluster each colour is in. */
+function clusters(colours, weights, count) {
+  const all = sum(weights);
+  const mean = average(colours, weights.map((weight) => weight / all));
+  const centres = new Float64Array(3 * count);
+  const distances = weights.map((_, k) => squared(colours, 3 * k, mean, 0));
+  let next = least(distances);
+  distances.fill(Infinity);
+  for (let centre = 0; centre < count; centre++) {
+    for (let c = 0; c < 3; c++) centres[3 * centre + c] = colours[3 * next + c];
+    for (let k = 0; k < weights.length; k++) distances[k] = Math.min(distances[k], squared(colours, 3 * k, centres, 3 * centre));
+    next = least(distances.map((far, k) => -far * Math.min(weights[k], 1)));
   }
-  let groups = [];
+  const groups = new Uint8Array(weights.length);
+  const [sums, amounts] = [new Float64Array(3 * count), new Float64Array(count)];
   for (let round = 0; round < CLUSTER_ROUNDS; round++) {
-    groups = centres.map(() => ({ members: [], amount: 0 }));
-    for (const one of there) {
-      const group = groups[least(centres.map((centre) => apart(one.colour, centre)))];
-      group.members.push(one);
-      group.amount += one.amount;
+    sums.fill(0);
+    amounts.fill(0);
+    for (let k = 0; k < weights.length; k++) {
+      let [nearest, closest] = [0, Infinity];
+      for (let centre = 0; centre < count; centre++) {
+        const far = squared(colours, 3 * k, centres, 3 * centre);
+        if (far < closest) [nearest, closest] = [centre, far];
+      }
+      groups[k] = nearest;
+      amounts[nearest] += weights[k];
+      for (let c = 0; c < 3; c++) sums[3 * nearest + c] += weights[k] * colours[3 * k + c];
     }
-    groups.forEach(({ members, amount }, k) => amount > 0 && (centres[k] = average(members, amount)));
+    for (let k = 0; k < sums.length; k++) if (amounts[Math.trunc(k / 3)] > 0) centres[k] = sums[k] / amounts[Math.trunc(k / 3)];
   }
   return groups;
 }
 
 /** The square of the distance of two colours, each three numbers from a place on. */
 const squared = (a, i, b, j) => (a[i] - b[j]) ** 2 + (a[i + 1] - b[j + 1]) ** 2 + (a[i + 2] - b[j + 2]) ** 2;
+
+const sum = (numbers) => numbers.reduce((before, one) => before + one, 0);
 
 /** The place of the least number, the first of several. */
 function least(numbers) {
@@ -170,20 +230,30 @@ function least(numbers) {
 function likelihood(shades, gaussians) {
   const density = new Float64Array(shades.length / 3).fill(-20);
   if (!gaussians.length) return density;
-  return density.map((_, k) => {
-    const terms = gaussians.map(({ log, mean, precision: p }) => {
-      const [a, b, c] = [0, 1, 2].map((i) => shades[3 * k + i] - mean[i]);
-      const square = a * (p[0] * a + p[1] * b + p[2] * c) + b * (p[3] * a + p[4] * b + p[5] * c) + c * (p[6] * a + p[7] * b + p[8] * c);
-      return log - 0.5 * square;
-    });
-    const most = Math.max(...terms);
-    return most + Math.log(terms.reduce((sum, term) => sum + Math.exp(term - most), 0));
-  });
+  const terms = new Float64Array(gaussians.length);
+  for (let k = 0; k < density.length; k++) {
+    for (let one = 0; one < terms.length; one++) terms[one] = term(gaussians[one], shades[3 * k], shades[3 * k + 1], shades[3 * k + 2]);
+    density[k] = logOfSum(terms);
+  }
+  return density;
+}
+
+function term({ log, mean, precision: p }, red, green, blue) {
+  const [a, b, c] = [red - mean[0], green - mean[1], blue - mean[2]];
+  return log - 0.5 * (a * (p[0] * a + p[1] * b + p[2] * c) + b * (p[3] * a + p[4] * b + p[5] * c) + c * (p[6] * a + p[7] * b + p[8] * c));
+}
+
+/** Of numbers whose logarithms these are. */
+function logOfSum(logs) {
+  let [most, sum] = [-Infinity, 0];
+  for (let k = 0; k < logs.length; k++) most = Math.max(most, logs[k]);
+  for (let k = 0; k < logs.length; k++) sum += Math.exp(logs[k] - most);
+  return most + Math.log(sum);
 }
 
 /** The value that this share of the others lies below, between two of them in proportion, as numpy has it. */
 function percentile(values, share) {
-  const order = values.sort((a, b) => a - b);
+  const order = values.sort();
   const at = share * (order.length - 1);
   const low = Math.floor(at);
   return order[low] + (order[Math.min(low + 1, order.length - 1)] - order[low]) * (at - low);
@@ -191,34 +261,53 @@ function percentile(values, share) {
 
 /** How much each pixel has to do with the neighbour a step away: less across an edge; nothing outside. */
 function tiesOf(colours, width, height) {
-  const squares = STEPS.map(([down, right]) => {
-    const square = new Float64Array(width * height).fill(Infinity);
-    for (let row = 0; row < height - down; row++)
-      for (let column = Math.max(0, -right); column < width - Math.max(0, right); column++) {
-        const here = row * width + column;
-        const there = here + down * width + right;
-        square[here] = squared(colours, 3 * here, colours, 3 * there);
-      }
-    return square;
-  });
-  const means = squares.map((square) => {
-    const finite = square.filter(Number.isFinite);
-    return finite.reduce((sum, value) => sum + value, 0) / finite.length;
-  });
-  const usual = means.reduce((sum, mean) => sum + mean, 0) / means.length;
-  return squares.map((square, k) => square.map((value) => Math.exp(-value / (usual + 1e-6)) * (STEPS[k][0] && STEPS[k][1] ? 0.7 : 1)));
+  const squares = STEPS.map(([down, right]) => apart(colours, width, height, down, right));
+  const usual = squares.map(meanOfFinite).reduce((before, one) => before + one, 0) / squares.length;
+  return squares.map((square, k) => tied(square, usual, STEPS[k][0] && STEPS[k][1] ? 0.7 : 1));
+}
+
+/** The squares of the distances of the colours of pixels a step apart; infinite where one is outside. */
+function apart(colours, width, height, down, right) {
+  const square = new Float64Array(width * height).fill(Infinity);
+  for (let row = 0; row < height - down; row++)
+    for (let column = Math.max(0, -right); column < width - Math.max(0, right); column++) {
+      const here = row * width + column;
+      square[here] = squared(colours, 3 * here, colours, 3 * (here + down * width + right));
+    }
+  return square;
+}
+
+function meanOfFinite(values) {
+  let [sum, count] = [0, 0];
+  for (let k = 0; k < values.length; k++)
+    if (values[k] < Infinity) {
+      sum += values[k];
+      count += 1;
+    }
+  return sum / count;
+}
+
+function tied(square, usual, most) {
+  const ties = new Float64Array(square.length);
+  for (let k = 0; k < ties.length; k++) ties[k] = Math.exp(-square[k] / (usual + 1e-6)) * most;
+  return ties;
 }
 
 /** Logits after each pixel has listened to its neighbours: mean field of a Potts model. */
 function smoothed(own, ties, width) {
   const [logits, leaning, heard] = [Float64Array.from(own), new Float64Array(own.length), new Float64Array(own.length)];
   for (let round = 0; round < MEAN_FIELD_ROUNDS; round++) {
-    for (let k = 0; k < own.length; k++) leaning[k] = Math.tanh(logits[k] / 2);
+    leant(leaning, logits);
     heard.fill(0);
     STEPS.forEach(([down, right], k) => listened(heard, leaning, ties[k], down * width + right));
     for (let k = 0; k < own.length; k++) logits[k] = own[k] + (SMOOTHNESS / 2) * heard[k];
   }
   return logits;
+}
+
+/** From logits to -1 (ground) … 1 (garment): the hyperbolic tangent of their halves. */
+function leant(leaning, logits) {
+  for (let k = 0; k < leaning.length; k++) leaning[k] = 1 - 2 / (1 + Math.exp(logits[k]));
 }
 
 /** What the pixels so many places apart tell one another; a tie to what is outside is none. */
@@ -231,25 +320,59 @@ function listened(heard, leaning, tie, apart) {
 
 /** The main part, others that are not much smaller, and their holes. */
 function kept(mask, width, height) {
-  const middle = new Float64Array(mask.length);
-  for (let k = 0; k < mask.length; k++) {
-    const [x, y] = [spaced(k % width, width), spaced(Math.floor(k / width), height)];
-    middle[k] = Math.exp(-((x / 0.75) ** 2) - (y / 0.9) ** 2);
-  }
+  const middle = middles(width, height);
   const rest = Uint8Array.from(mask);
   const parts = [];
   while (parts.length < PARTS && rest.includes(1)) {
-    const seed = least(middle.map((weight, k) => -weight * rest[k]));
-    const part = flooded([seed], rest, width, height);
-    let weight = 0;
-    part.forEach((inside, k) => inside && ((weight += middle[k]), (rest[k] = 0)));
-    parts.push({ part, weight });
+    const part = flooded([middlemost(middle, rest)], rest, width, height);
+    parts.push({ part, weight: taken(part, rest, middle) });
   }
   const most = Math.max(0, ...parts.map(({ weight }) => weight));
-  const main = parts.filter(({ weight }) => weight >= KEPT_SHARE * most);
-  const open = mask.map((_, k) => (main.some(({ part }) => part[k]) ? 0 : 1));
-  const rim = [...mask.keys()].filter((k) => k < width || k >= mask.length - width || k % width === 0 || k % width === width - 1);
-  return Uint8Array.from(flooded(rim, open, width, height), (outside) => 1 - outside);
+  const open = new Uint8Array(mask.length).fill(1);
+  for (const { part, weight } of parts) if (weight >= KEPT_SHARE * most) closed(open, part);
+  const outside = flooded(rim(width, height), open, width, height);
+  for (let k = 0; k < outside.length; k++) outside[k] = 1 - outside[k];
+  return outside;
+}
+
+/** How near each pixel is to the middle. */
+function middles(width, height) {
+  const middle = new Float64Array(width * height);
+  for (let k = 0; k < middle.length; k++) {
+    const [x, y] = [spaced(k % width, width), spaced(Math.floor(k / width), height)];
+    middle[k] = Math.exp(-((x / 0.75) ** 2) - (y / 0.9) ** 2);
+  }
+  return middle;
+}
+
+/** Which pixel of the mask is nearest to the middle: the first of several. */
+function middlemost(middle, mask) {
+  let best = 0;
+  for (let k = 1; k < mask.length; k++) if (middle[k] * mask[k] > middle[best] * mask[best]) best = k;
+  return best;
+}
+
+/** Takes a part out of the rest. What it weighs: pixels in the middle weigh more. */
+function taken(part, rest, middle) {
+  let weight = 0;
+  for (let k = 0; k < part.length; k++)
+    if (part[k]) {
+      weight += middle[k];
+      rest[k] = 0;
+    }
+  return weight;
+}
+
+function closed(open, part) {
+  for (let k = 0; k < part.length; k++) if (part[k]) open[k] = 0;
+}
+
+/** The outermost pixels. */
+function rim(width, height) {
+  const found = [];
+  for (let k = 0; k < width * height; k++)
+    if (k < width || k >= width * (height - 1) || k % width === 0 || k % width === width - 1) found.push(k);
+  return found;
 }
 
 const spaced = (k, count) => (k === count - 1 ? 1 : k * (2 / (count - 1)) - 1);
@@ -257,18 +380,26 @@ const spaced = (k, count) => (k === count - 1 ? 1 : k * (2 / (count - 1)) - 1);
 /** What of `allowed` is connected to the seeds, over edges of pixels. */
 export function flooded(seeds, allowed, width, height) {
   const reached = new Uint8Array(allowed.length);
-  const open = seeds.filter((k) => allowed[k]);
-  open.forEach((k) => (reached[k] = 1));
-  while (open.length) {
-    const k = open.pop();
+  const open = new Uint32Array(allowed.length);
+  let count = 0;
+  for (const seed of seeds) count = entered(seed, allowed, reached, open, count);
+  while (count) {
+    const k = open[--count];
     const column = k % width;
-    for (const next of [column ? k - 1 : -1, column < width - 1 ? k + 1 : -1, k - width, k < width * (height - 1) ? k + width : -1])
-      if (next >= 0 && allowed[next] && !reached[next]) {
-        reached[next] = 1;
-        open.push(next);
-      }
+    if (column) count = entered(k - 1, allowed, reached, open, count);
+    if (column < width - 1) count = entered(k + 1, allowed, reached, open, count);
+    if (k >= width) count = entered(k - width, allowed, reached, open, count);
+    if (k < width * (height - 1)) count = entered(k + width, allowed, reached, open, count);
   }
   return reached;
+}
+
+/** Puts a pixel onto the pile, if it may be entered and has not been. How high the pile is then. */
+function entered(k, allowed, reached, pile, count) {
+  if (!allowed[k] || reached[k]) return count;
+  reached[k] = 1;
+  pile[count] = k;
+  return count + 1;
 }
 
 const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));

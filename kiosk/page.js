@@ -176,7 +176,7 @@ async function capture() {
   const mine = turn + 1;
   try {
     const still = at("still").cloneNode(); // the one that is shown stays, with its answer, until this one has its own
-    const frame = await camera.frame();
+    const frame = camera.frame();
     if (!camera.on) return;
     const drawn = new Promise((done) => setTimeout(done)).then(() => camera.copied(still)); // while the worker thinks
     drawn.catch(() => undefined); // said by `ask`

@@ -26,13 +26,12 @@ export function views(rgba) {
   const grey = greyOf(picture.pixels);
   const { width, height } = picture;
   if (width === SIDE && height === SIDE && grey[0] === 0 && isGrey(picture.pixels)) return [grey];
-  const negated = grey.map((level) => 255 - level);
+  const negated = negative(grey);
   const whole = (mask) => ({ mask, width, height });
   if (picture.alpha) return [framed(cutOut(negated, width, height, whole(picture.alpha.map((level) => (level >= OPAQUE ? 1 : 0)))))];
   const { plain, ground } = productShot(grey, width, height);
   if (plain) return [framed(cutOut(ground <= MIDDLE_GREY ? grey : negated, width, height, whole(plain)))];
-  const lit = negated.map((level) => Math.max(level, DARKEST));
-  const found = cutOut(lit, width, height, garment(picture));
+  const found = cutOut(atLeast(negated, DARKEST), width, height, garment(picture));
   const narrower = NARROWER.map((share) => framed(found, share));
   return [...narrower, ...narrower.map(mirrored)];
 }
@@ -63,6 +62,18 @@ function greyOf(rgb) {
   const grey = new Uint8Array(rgb.length / 3);
   for (let k = 0, at = 0; k < grey.length; k++, at += 3) grey[k] = (rgb[at] * 19595 + rgb[at + 1] * 38470 + rgb[at + 2] * 7471 + 0x8000) >> 16;
   return grey;
+}
+
+function negative(grey) {
+  const levels = new Uint8Array(grey.length);
+  for (let k = 0; k < grey.length; k++) levels[k] = 255 - grey[k];
+  return levels;
+}
+
+function atLeast(grey, least) {
+  const levels = new Uint8Array(grey.length);
+  for (let k = 0; k < grey.length; k++) levels[k] = Math.max(grey[k], least);
+  return levels;
 }
 
 function isGrey(rgb) {

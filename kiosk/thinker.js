@@ -19,9 +19,9 @@ export class Thinker {
     return this.#ask("load");
   }
 
-  /** @param {Blob | ImageBitmap} source a bitmap is handed over */
+  /** @param {Blob | ImageData} source pixels are handed over, not copied */
   answer(source) {
-    return this.#ask("answer", source, source instanceof ImageBitmap ? [source] : []);
+    return this.#ask("answer", source, source instanceof ImageData ? [source.data.buffer] : []);
   }
 
   run(images) {

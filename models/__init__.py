@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import keras
 
-from models import convolutional, dense, residual
+from models import convolutional, dense, residual, strided
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "convolutional": convolutional.build,
     "dense": dense.build,
     "residual": residual.build,
+    "strided": strided.build,
 }
 
 

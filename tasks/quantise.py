@@ -35,18 +35,17 @@ METHODS = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
-CALIBRATION_BATCH = 64
+LARGEST_BATCH = 64  # of calibration
 ROUNDS = {1: 500, 64: 25}  # images in a call → calls of each model, in turn
 WARM_UP = 5
 
 
 class Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Training images, as onnxruntime's calibration asks for them."""
+    """Training images, as onnxruntime's calibration asks for them: for its histograms all batches must be as large."""
 
     def __init__(self, images: Images) -> None:
-        self._parts = iter(
-            [images[first : first + CALIBRATION_BATCH] for first in range(0, len(images), CALIBRATION_BATCH)]
-        )
+        batch = max(size for size in range(1, LARGEST_BATCH + 1) if len(images) % size == 0)
+        self._parts = iter(np.split(images, len(images) // batch))
 
     def get_next(self) -> dict[str, Images] | None:
         part = next(self._parts, None)

@@ -14,6 +14,7 @@ from tasks.arrays import CLASSES
 IMAGES = np.random.default_rng(4).integers(0, 256, (9, 28, 28), dtype=np.uint8)
 SIZES = {
     "residual": {"width": 6, "blocks": 1},
+    "strided": {"stem": 6, "middle": 5, "width": 8, "blocks": 1},
     "convolutional": {"filters": [6, 5], "pool_after": [1], "units": 8},
     "dense": {"units": [16]},
 }

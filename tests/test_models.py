@@ -17,6 +17,7 @@ SIZES = {
     "convolutional": {"filters": [8, 8], "pool_after": [1], "units": 16, "dropout": 0.5},
     "dense": {"units": [32, 16], "dropout": 0.2},
     "residual": {"width": 4, "blocks": 2, "dropout": 0.1},
+    "strided": {"stem": 4, "middle": 6, "width": 8, "blocks": 2, "dropout": 0.1},
 }
 SWIFT = {"width": 16, "blocks": 1}
 

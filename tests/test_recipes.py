@@ -87,8 +87,9 @@ def test_where_a_recipe_comes_from_does_not_name_its_training(written):
     assert first != recipes.described(recipes.load(written({"epochs": 3})))
 
 
-def test_a_teacher_that_is_written_out_is_the_recipe_of_that_name():
-    assert recipes.load(FOLDER / "small.yaml").teacher.recipe == recipes.load(FOLDER / "accurate.yaml")
+@pytest.mark.parametrize("name", ["small", "catalogue"])
+def test_a_teacher_that_is_written_out_is_the_recipe_of_that_name(name):
+    assert recipes.load(FOLDER / f"{name}.yaml").teacher.recipe == recipes.load(FOLDER / "accurate.yaml")
 
 
 def test_shortened_recipe_has_a_shortened_teacher():

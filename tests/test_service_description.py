@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import requests
@@ -210,6 +211,20 @@ def test_unit_is_as_systemd_wants_it(tmp_path):
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_container_file_has_nothing_that_hadolint_finds(tmp_path):
+    linter, guide = Path(sys.executable).parent / "hadolint", ROOT / "docs/service/Containerfile"
+    (tmp_path / "Containerfile").write_text(f"{guide.read_text(encoding='utf-8')}RUN cd /\n", encoding="utf-8")
+
+    ours, wrong = (
+        subprocess.run([linter, path], capture_output=True, text=True, check=False)
+        for path in (guide, tmp_path / "Containerfile")
+    )
+
+    assert (ours.returncode, ours.stdout, ours.stderr) == (0, "", "")
+    assert wrong.returncode == 1
+    assert "DL3003" in wrong.stdout
 
 
 @pytest.mark.parametrize("path", ["docs/service/seamline.service", "docs/service/Containerfile"])
