@@ -11,8 +11,8 @@ FOUND, RESULTS, IMAGES = ROOT / "data/experiments/comparison", ROOT / "docs/resu
 PLOTS = {"seconds": "training, seconds", "onnx_bytes": "ONNX file, bytes"}
 LEAD = """Every recipe of `recipes/`, trained in full on the same 54,000 images, one after the other; the test set was
 used once per training, at the end, with the averaged or last weights. Where there are several seeds: mean ± standard
-deviation in points, times as medians. Latency is one picture's in ONNX Runtime with one thread. What the teacher of `small`
-and `catalogue` takes is not in their seconds."""
+deviation in points, times as medians. Latency is one picture's in ONNX Runtime with one thread. What the teacher of
+`small` and `catalogue` takes is not in their seconds."""
 
 
 def main() -> int:
