@@ -56,12 +56,12 @@ export class Camera {
   /** What it sees now, to be classified: as many pixels as count, ImageData. It stands still until it goes on. */
   frame() {
     const { videoWidth: width, videoHeight: height } = this.#video;
-    if (!width) throw new Refusal("camera-broken");
+    if (!width || this.#video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) throw new Refusal("camera-broken");
     this.still = true;
     this.#video.pause();
     const share = Math.min(1, LONGEST / Math.max(width, height));
     const small = new OffscreenCanvas(...[width, height].map((side) => Math.max(1, Math.round(side * share))));
-    const context = small.getContext("2d", { willReadFrequently: true });
+    const context = small.getContext("2d", { alpha: false, willReadFrequently: true }); // a frame has nothing transparent
     context.imageSmoothingQuality = "medium";
     context.drawImage(this.#video, 0, 0, small.width, small.height);
     return context.getImageData(0, 0, small.width, small.height);

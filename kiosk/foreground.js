@@ -3,8 +3,9 @@
 // Both count in float64, in an order of their own: what differs is the last bits, and a pixel that is garment by so
 // little has yet to be seen (tests/test_kiosk_contract.py).
 //
-// What goes over all pixels is a loop in a function of the module: V8 forgets what it compiled of a function that is
-// made anew for each picture, whenever it collects garbage (docs/experiments.md).
+// What goes over all pixels is a loop in a function of the module, here and in what else a photograph goes through: V8
+// forgets what it compiled of a function that is made anew for each picture, whenever it collects garbage
+// (docs/experiments.md).
 
 import { palette } from "./palette.js";
 import { FILTERS, resizeBytes, rounded } from "./resample.js";
@@ -100,9 +101,9 @@ function rarest(indices, ofEdges, edge) {
 }
 
 /** Shares of being garment: by place, and by colours that are rare at the edge. */
-function atFirst(place, indices, ofEdges, rarest) {
+function atFirst(place, indices, ofEdges, limit) {
   const share = new Float64Array(place.length);
-  for (let k = 0; k < share.length; k++) share[k] = sigmoid(0.7 * (rarest - ofEdges[indices[k]])) * sigmoid(2 * place[k]);
+  for (let k = 0; k < share.length; k++) share[k] = sigmoid(0.7 * (limit - ofEdges[indices[k]])) * sigmoid(2 * place[k]);
   return share;
 }
 
@@ -144,11 +145,11 @@ function places(width, height) {
 }
 
 /** Gaussians fitted by k-means to colours of which there are these amounts: logarithm of the weight, mean, precision. */
-function mixture(shades, amounts, count) {
-  const there = Array.from(amounts.keys()).filter((k) => amounts[k] > 0);
+function mixture(shades, quantities, count) {
+  const there = Array.from(quantities.keys()).filter((k) => quantities[k] > 0);
   if (!there.length) return [];
   const colours = Float64Array.from({ length: 3 * there.length }, (_, at) => shades[3 * there[Math.trunc(at / 3)] + (at % 3)]);
-  const weights = Float64Array.from(there, (k) => amounts[k]);
+  const weights = Float64Array.from(there, (k) => quantities[k]);
   const total = sum(weights);
   const groups = clusters(colours, weights, count);
   const shares = new Float64Array(count);
@@ -245,10 +246,10 @@ function term({ log, mean, precision: p }, red, green, blue) {
 
 /** Of numbers whose logarithms these are. */
 function logOfSum(logs) {
-  let [most, sum] = [-Infinity, 0];
+  let [most, total] = [-Infinity, 0];
   for (let k = 0; k < logs.length; k++) most = Math.max(most, logs[k]);
-  for (let k = 0; k < logs.length; k++) sum += Math.exp(logs[k] - most);
-  return most + Math.log(sum);
+  for (let k = 0; k < logs.length; k++) total += Math.exp(logs[k] - most);
+  return most + Math.log(total);
 }
 
 /** The value that this share of the others lies below, between two of them in proportion, as numpy has it. */
@@ -278,13 +279,13 @@ function apart(colours, width, height, down, right) {
 }
 
 function meanOfFinite(values) {
-  let [sum, count] = [0, 0];
+  let [total, count] = [0, 0];
   for (let k = 0; k < values.length; k++)
     if (values[k] < Infinity) {
-      sum += values[k];
+      total += values[k];
       count += 1;
     }
-  return sum / count;
+  return total / count;
 }
 
 function tied(square, usual, most) {
@@ -311,8 +312,8 @@ function leant(leaning, logits) {
 }
 
 /** What the pixels so many places apart tell one another; a tie to what is outside is none. */
-function listened(heard, leaning, tie, apart) {
-  for (let here = 0, there = apart; there < heard.length; here++, there++) {
+function listened(heard, leaning, tie, step) {
+  for (let here = 0, there = step; there < heard.length; here++, there++) {
     heard[here] += tie[here] * leaning[there];
     heard[there] += tie[here] * leaning[here];
   }

@@ -177,7 +177,6 @@ async function capture() {
   try {
     const still = at("still").cloneNode(); // the one that is shown stays, with its answer, until this one has its own
     const frame = camera.frame();
-    if (!camera.on) return;
     const drawn = new Promise((done) => setTimeout(done)).then(() => camera.copied(still)); // while the worker thinks
     drawn.catch(() => undefined); // said by `ask`
     await ask(frame, captured, drawn);

@@ -87,7 +87,8 @@ function productShot(grey, width, height) {
   for (let row = 0; row < height; row++) border.push(grey[row * width], grey[row * width + width - 1]);
   const order = Uint8Array.from(border).sort();
   const ground = Math.trunc((order[(order.length - 1) >> 1] + order[order.length >> 1]) / 2);
-  const alike = border.filter((level) => Math.abs(level - ground) <= TRIM_TOLERANCE).length;
+  let alike = 0;
+  for (const level of border) if (Math.abs(level - ground) <= TRIM_TOLERANCE) alike += 1;
   if (alike / border.length < PLAIN_SHARE) return { ground };
   return { plain: grey.map((level) => (Math.abs(level - ground) > TRIM_TOLERANCE ? 1 : 0)), ground };
 }
@@ -130,5 +131,7 @@ function boxOf(opaque, width, height) {
 }
 
 function mirrored(view) {
-  return view.map((_, k) => view[k - (k % SIDE) + SIDE - 1 - (k % SIDE)]);
+  const other = new Uint8Array(view.length);
+  for (let k = 0; k < view.length; k++) other[k] = view[k - (k % SIDE) + SIDE - 1 - (k % SIDE)];
+  return other;
 }

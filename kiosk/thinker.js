@@ -19,7 +19,7 @@ export class Thinker {
     return this.#ask("load");
   }
 
-  /** @param {Blob | ImageData} source pixels are handed over, not copied */
+  /** @param {Blob | ImageData} source pixels are handed over */
   answer(source) {
     return this.#ask("answer", source, source instanceof ImageData ? [source.data.buffer] : []);
   }
