@@ -2,9 +2,10 @@
 
     python -m benchmarks.runtime [MODEL…]      # other models of ours beside the bundle: folders or ONNX files
 
-The figures of `seamline bench`, the wheel, and the bundle's model beside a published recipe's net, untrained (it takes
-as long whatever its weights), under ONNX Runtime, OpenVINO and LiteRT, in turn in one process. The last two are
-dependencies of this benchmark alone, in an environment of its own.
+The figures of `seamline bench`, the wheel, and the models beside a published recipe's net, untrained (it takes as long
+whatever its weights), under ONNX Runtime, OpenVINO and LiteRT, in turn in one process. The last two are dependencies of
+this benchmark alone, in an environment of its own. The limit on time is for the fastest of our bundles that is accurate
+enough.
 """
 
 import json
@@ -14,10 +15,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from benchmarks import measured
-from seamline import bench, bundle
+from seamline import Classifier, bench, bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/runtime.md"
@@ -26,6 +27,7 @@ RECIPE = "three_conv_dropout"
 SECONDS = 5.0  # for each measurement
 THREADS = (1, 2)
 ACCURACY = 0.935  # that a model must have for its speed to count
+SHARE = 0.25  # of the rival's time
 TWO_DECIMALS_BELOW = 10
 Times = dict[str, dict[str, float]]  # model → runtime → median, microseconds
 
@@ -37,6 +39,19 @@ class Row(NamedTuple):
     met: bool | None  # None: there is no limit
 
 
+class Ours(NamedTuple):
+    """A bundle."""
+
+    recipe: str
+    accuracy: float  # on the test set, of the model that answers on this processor
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        manifest = json.loads((folder / bundle.MANIFEST).read_text(encoding="utf-8"))
+        measures = manifest["int8" if Classifier(folder).precision == "int8" else "metrics"]
+        return cls(manifest["recipe"], measures["accuracy"])
+
+
 def main(models: list[Path]) -> int:
     """Measure, print and write; exit status 1 if a limit is missed."""
     own = bundle.own()
@@ -45,8 +60,9 @@ def main(models: list[Path]) -> int:
         rival = Path(scratch) / RECIPE
         subprocess.run([sys.executable, "-m", "benchmarks.rival", RECIPE, str(rival)], cwd=ROOT, check=True)
         times = [contend(threads, rival, [own, *models]) for threads in THREADS]
-    rows = list(judged(found, json.loads((own / bundle.MANIFEST).read_text()), times, str(own)))
-    text = page(rows, times, names(own, models))
+    bundles = {str(path): Ours.of(path) for path in (own, *models) if path.is_dir()}
+    rows = list(judged(found, bundles, times, str(own)))
+    text = page(rows, times, names(bundles, str(own), models))
     RESULTS.write_text(text, encoding="utf-8")
     print(text)
     return int(any(row.met is False for row in rows))
@@ -66,18 +82,16 @@ def environment() -> dict[str, str]:
     return {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "OPENVINO_TELEMETRY_CONSENT": "false"}
 
 
-def judged(found: dict[str, Any], manifest: dict[str, Any], times: list[Times], own: str) -> Iterator[Row]:
+def judged(found: dict[str, Any], bundles: dict[str, Ours], times: list[Times], own: str) -> Iterator[Row]:
     """Every figure with its limit."""
     yield at_most("`classify` of one picture, one thread", found["classify"]["median_us"], "µs")
     yield at_most("of it, beyond a bare `session.run`", found["beyond_session_run_us"], "µs", 20)
-    accuracy = manifest["int8" if found["precision"] == "int8" else "metrics"]["accuracy"]
-    yield Row(
-        "test accuracy of the bundle's model", f"{accuracy:.2%}", f"at least {ACCURACY:.1%}", met=accuracy >= ACCURACY
-    )
+    yield Row("test accuracy of the bundle's model", f"{bundles[own].accuracy:.2%}", "", met=None)
+    accurate = [path for path, ours in bundles.items() if ours.accuracy >= ACCURACY]
     for threads, found_times in zip(THREADS, times, strict=True):
-        share = found_times[own]["ONNX Runtime"] / min(found_times["rival"].values())
-        name = f"its time as a share of {RECIPE}'s in the best runtime, {threads} thread{'s' * (threads > 1)}"
-        yield at_most(name, share, "", 0.25)
+        shares = {path: found_times[path]["ONNX Runtime"] / min(found_times["rival"].values()) for path in accurate}
+        name = f"a model of {ACCURACY:.1%}: its time as a share of {RECIPE}'s in the best runtime, {threads} thread"
+        yield fastest(name + "s" * (threads > 1), shares, bundles)
     start = found["start"]
     yield at_most("`import seamline`", start["import_ms"], "ms", 150)
     yield at_most("of it, numpy", start["numpy_ms"], "ms")
@@ -89,15 +103,24 @@ def judged(found: dict[str, Any], manifest: dict[str, Any], times: list[Times], 
         yield at_most("wheel", wheels[-1].stat().st_size / 1e6, "MB", 2)
 
 
+def fastest(name: str, shares: dict[str, float], bundles: dict[str, Ours]) -> Row:
+    """The one that takes the least share of the rival's time."""
+    if not shares:
+        return Row(name, f"none of {len(bundles)} is as accurate", f"{SHARE}", met=False)
+    path = min(shares, key=shares.__getitem__)
+    return Row(name, "{:.2f} ({}, {:.2%})".format(shares[path], *bundles[path]), f"{SHARE}", met=shares[path] <= SHARE)
+
+
 def at_most(name: str, value: float, unit: str, limit: float | None = None) -> Row:
     shown = f"{value:.2f}" if value < TWO_DECIMALS_BELOW else f"{value:.0f}"
     said = "" if limit is None else f"{limit:g} {unit}".strip()
     return Row(name, f"{shown} {unit}".strip(), said, None if limit is None else value <= limit)
 
 
-def names(own: Path, models: list[Path]) -> dict[str, str]:
+def names(bundles: dict[str, Ours], own: str, models: list[Path]) -> dict[str, str]:
     """What the page calls each model."""
-    return {str(own): "the bundle's", "rival": RECIPE} | {str(path): path.stem for path in models}
+    others = {str(path): bundles[str(path)].recipe if str(path) in bundles else path.stem for path in models}
+    return {own: f"the bundle's ({bundles[own].recipe})", "rival": RECIPE} | others
 
 
 def page(rows: list[Row], times: list[Times], names: dict[str, str]) -> str:
