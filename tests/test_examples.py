@@ -15,12 +15,11 @@ from seamline import bundle, check
 from seamline.classifier import Classifier
 from tasks import folders
 from tasks.bundle import manifest_of
-from tests.browsing import needs_node
+from tests.browsing import NPM, fetching, needs_node
 from tests.conftest import KINDS, ROOT
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 ORT_WEB = "onnxruntime-web@1.30.0"
-needs_npm = pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed. Debian: apt-get install npm")
 
 
 def signed(files, key=KEY):
@@ -61,10 +60,7 @@ def place(tmp_path, files):
 def node_modules(tmp_path_factory):
     """onnxruntime-web as npm installs it."""
     folder = tmp_path_factory.mktemp("npm")
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
-    done = run("npm", "install", *options, ORT_WEB, cwd=folder)
-    if done.returncode:  # no fault of the bundle's
-        pytest.skip(f"npm could not fetch {ORT_WEB}: {done.stderr.strip().splitlines()[-1:]}")
+    fetching("npm", "install", *NPM, ORT_WEB, cwd=folder)
     return folder / "node_modules"
 
 
@@ -119,7 +115,6 @@ def test_javascript_refuses_in_one_line(place, files, spoil, said):
 
 
 @needs_node
-@needs_npm
 @pytest.mark.slow
 def test_javascript_gets_the_answers_that_python_gets(place, node_modules):
     """WebAssembly and native kernels, of the known model and of the reference bundle."""
@@ -134,7 +129,6 @@ def test_javascript_gets_the_answers_that_python_gets(place, node_modules):
 
 
 @needs_node
-@needs_npm
 @pytest.mark.slow
 def test_javascript_notices_pixels_that_were_prepared_otherwise(place, files, node_modules):
     (place / "node_modules").symlink_to(node_modules)

@@ -23,6 +23,7 @@ from tests.browsing import (
     answer,
     encoded,
     give,
+    kept,
     needs_chromium,
     serving,
     state,
@@ -61,7 +62,7 @@ def test_first_visit_fetches_the_runtime_at_once_and_the_page_again_at_last(visi
     with kiosk.Server(("127.0.0.1", 0), site.Site(whole_page, REFERENCE, tmp_path)) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         page = visit(f"http://127.0.0.1:{server.server_address[1]}/")
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        kept(page)
         server.shutdown()
 
     assert "no runtime" not in asked
@@ -105,7 +106,7 @@ def test_page_works_on_when_the_server_is_killed_and_recovers(visit, whole_page)
     """B1 and B4: said, loaded anew without a server, and back by itself."""
     with serving("--page", whole_page, "--bundle", REFERENCE, "--port", 0) as (found, process):
         page = visit(found)
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        kept(page)
         process.kill()
         process.wait(30)
         page.reload()
@@ -160,7 +161,7 @@ def test_browser_that_is_killed_comes_back_without_a_server(playwright, whole_pa
         page = context.pages[0]
         page.goto(found)
         page.wait_for_selector("body[data-ready]", timeout=READY_MS)
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        kept(page)
         page.wait_for_timeout(1000)
         lock = str((tmp_path / "SingletonLock").readlink())
         os.kill(int(lock.rpartition("-")[2]), signal.SIGKILL)
@@ -341,7 +342,7 @@ def kept_page(visit, whole_page, tmp_path):
 
     with serving("--page", folder, "--bundle", REFERENCE, "--port", 0) as (found, _):
         page = visit(found)
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        kept(page)
         until(page, "Boolean(navigator.serviceWorker.controller)")
         yield page, renew
 

@@ -13,6 +13,7 @@ from tests.browsing import (
     REFERENCE,
     answer,
     give,
+    kept,
     needs_chromium,
     serving,
     state,
@@ -25,11 +26,6 @@ pytestmark = [pytest.mark.slow, needs_chromium]
 BAG = (ROOT / "examples/bag.png").read_bytes()
 SAMPLE = '[data-sample="bag.png"]'
 CALM = "?idle=3600"  # where minutes pass by the clock: nobody is to be taken for gone
-
-
-def kept(page):
-    """Waits until the page would come without a network."""
-    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
 
 
 def later(page, seconds):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.kiosk_states import shop
-from tests.browsing import answer, encoded, give, needs_chromium, serving, until
+from tests.browsing import answer, encoded, give, kept, needs_chromium, serving, until
 from tests.conftest import ROOT
 
 pytest_plugins = ["tests.browsing"]
@@ -89,7 +89,7 @@ def test_nothing_of_a_picture_is_stored(visit, whole_page, tmp_path):
     sample = (whole_page / "samples/bag.png").read_bytes()
     with serving("--page", whole_page, "--port", 0, *shop(tmp_path)) as (address, _):
         page = visit(f"http://127.0.0.1:{urlsplit(address).port}/")
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+        kept(page)
         before = page.evaluate(STORED, [])["urls"]
         give(page, "mine.png", picture)
         answer(page)
