@@ -35,7 +35,6 @@ CHUNKED = (
     b"Connection: close\r\n\r\n"
 )
 GROWN_MIB = 24  # of any process by 1,600 fuzzed requests, after 400; 12 were measured, 32 if every body is kept
-PATIENCE_S = protocol.REQUEST_S + 1.5  # a slow client is ended within, as docs/service.md says, on a busy machine
 
 
 @pytest.fixture
@@ -210,47 +209,6 @@ def test_bodies_together_are_limited():
 # H2
 
 
-@pytest.mark.slow
-def test_thousand_slow_clients_are_ended_in_time_and_hold_nobody_up(service, pool):
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
-    starts = [
-        b"",
-        b"POST /v1/classify HTTP/1.1\r\nHost: loc",
-        request("/v1/classify", b"x", length=1000),
-        CHUNKED + b"5\r\nhe",
-        b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v2 HT",
-    ]
-    begun = time.monotonic()
-    clients, begins = [], []
-    try:
-        for number in range(1000):
-            clients.append(service.connect())
-            clients[-1].sendall(starts[number % len(starts)])
-            begins.append(time.monotonic())
-        times = []
-        while time.monotonic() - begun < protocol.REQUEST_S - 2:
-            for client in clients[1::50]:
-                client.sendall(b"x")  # byte by byte
-            asked = time.monotonic()
-            assert service.post("/v1/classify", SNEAKER).status_code == 200
-            times.append(time.monotonic() - asked)
-        ends = []
-        for client in clients:
-            client.settimeout(60)
-            everything(client)
-            ends.append(time.monotonic())
-    finally:
-        for client in clients:
-            client.close()
-
-    waited = np.subtract(ends, begins)
-    assert waited.max() <= PATIENCE_S
-    assert sorted(times)[len(times) // 2] < 1
-    assert service.metric('seamline_turned_away_total{reason="slow"}') >= 800  # the fifth kind has had an answer
-
-
-@pytest.mark.slow
 def test_client_that_does_not_read_is_ended_within_ten_seconds(service):
     def ended():  # beside other work it may be ahead of the answers by more requests than are waited for
         reasons = ("unread", "broken")
@@ -283,10 +241,14 @@ def test_full_queue_is_503_with_retry_after_and_those_in_it_are_answered(alone, 
     until(lambda: alone.metric("seamline_queue_length") == 2)
 
     refused = alone.post("/v1/classify", SNEAKER)
+    others = [alone.post("/v2/models/seamline/infer", b"{}").status_code, alone.get("/v1/classify").status_code]
     go_on(alone)
 
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json() == {"error": "The queue is full."}
+    assert refused.headers["X-Content-Type-Options"] == "nosniff"
+    assert alone.metric('seamline_requests_total{route="/v1/classify",status="503"}') == 1
+    assert others == [503, 405]
     assert [one.result().status_code for one in waiting] == [200] * 3
 
 

@@ -28,6 +28,7 @@ JSON = "application/json"
 TENSOR_TYPES = (JSON, limits.PICTURES[-1], "")  # tritonclient names none
 HEAD_LENGTH = "inference-header-content-length"
 DEFAULT_K = "5"
+QUEUE_FULL = "The queue is full."
 OPTIONAL_INFER = ("", "/versions/{version}")
 
 
@@ -148,9 +149,14 @@ class Service:
             self.metrics.answers.labels(kind).inc(count)
         return answer
 
+    @property
+    def is_full(self) -> bool:
+        """As many wait for a worker as may."""
+        return self.releases.pool.waiting >= self._queue
+
     def _require_room(self) -> None:
-        if self.releases.pool.waiting >= self._queue:
-            raise busy("The queue is full.")
+        if self.is_full:
+            raise busy(QUEUE_FULL)
 
     def _require_model(self, request: Request) -> None:
         version = str(self.releases.pool.facts["version"])
@@ -183,6 +189,32 @@ class Metered:
             self._known.seconds.labels(route).observe(time.perf_counter() - begun)
 
 
+class Crowded:
+    """ASGI middleware: while the queue is full, a picture is refused before it is routed.
+
+    Saying so five times for each answer would otherwise take what the answers need (docs/experiments.md).
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service, self._asking = app, service, _asking(service)
+        refused = busy(QUEUE_FULL)
+        answer = JSONResponse({"error": str(refused)}, refused.status, dict(refused.headers))
+        self._headers, self._body = answer.raw_headers, answer.body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            self._service.is_full
+            and scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"] in self._asking
+        ):
+            scope["endpoint"] = self._asking[scope["path"]]
+            await send({"type": "http.response.start", "status": 503, "headers": [*self._headers]})
+            await send({"type": "http.response.body", "body": self._body})
+        else:
+            await self._app(scope, receive, send)
+
+
 def made(service: Service, rules: Rules) -> ASGIApp:
     """The whole application."""
     routes = _routes(service)
@@ -195,7 +227,16 @@ def made(service: Service, rules: Rules) -> ASGIApp:
     }
     starlette = Starlette(routes=routes, exception_handlers=refused)
     starlette.router.redirect_slashes = False  # an address that is nearly right is wrong
-    return Metered(Guard(starlette, rules), service.metrics, names)
+    return Metered(Guard(Crowded(starlette, service), rules), service.metrics, names)
+
+
+def _asking(service: Service) -> dict[str, Any]:
+    """The routes that take pictures."""
+    return {
+        "/v1/classify": service.classify,
+        "/v1/similar": service.similar,
+        "/v1/corrections": service.corrections,
+    }
 
 
 def _routes(service: Service) -> list[Route]:
@@ -209,11 +250,7 @@ def _routes(service: Service) -> list[Route]:
         "/v2/health/live": service.live,
         "/v2/health/ready": service.ready,
     }
-    post = {
-        "/v1/classify": service.classify,
-        "/v1/similar": service.similar,
-        "/v1/corrections": service.corrections,
-    }
+    post = _asking(service)
     for version in OPTIONAL_INFER:
         get[f"/v2/models/{{model}}{version}"] = service.model
         get[f"/v2/models/{{model}}{version}/ready"] = service.model_ready

@@ -18,6 +18,7 @@ REQUEST_S = 8.0
 LARGEST_HEAD_BYTES = 32 * 2**10
 MOST_PIPELINED = 16  # each costs kilobytes, and is a few bytes on the line
 LARGEST_RAW_BYTES = 2 * LARGEST_BODY_BYTES + 2**20  # of a request as it is sent: chunks have heads and trailers
+WORTH_WAKING_BYTES = 16 * 2**10  # of a body: until then, or its end, nobody is woken for it
 LONG_HEAD = (
     "head",
     "431 Request Header Fields Too Large",
@@ -100,6 +101,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = False
         super().on_headers_complete()
         self.cycle.keep_alive &= not self._is_last
+
+    def on_body(self, body: bytes) -> None:
+        """A body that comes byte by byte costs little: its request is woken for parts that are worth it."""
+        if self.cycle.response_complete or len(self.cycle.body) + len(body) >= WORTH_WAKING_BYTES:
+            super().on_body(body)
+        else:
+            self.cycle.body += body
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
