@@ -1,5 +1,6 @@
-"""Where figures come from, in the same words on every page of them: command, date, commit, machine."""
+"""Where figures come from, in the same words on every page of them: command, date, commit, machine, model."""
 
+import json
 from pathlib import Path
 
 from tasks import provenance
@@ -10,3 +11,12 @@ ROOT = provenance.ROOT
 def by(command: str, checkout: Path = ROOT) -> str:
     """Such as "`make bench` on 2026-11-22, commit 0123456789, Intel(R) Xeon(R), 2 cores"."""
     return f"`{command}` on {provenance.here(checkout)}"
+
+
+def model(path: Path) -> str:
+    """Of a bundle's folder or of its float model: such as "`swift`, float32"; of another file its name."""
+    manifest = (path if path.is_dir() else path.parent) / "manifest.json"
+    if not manifest.is_file():
+        return f"`{path.name}`"
+    recipe = json.loads(manifest.read_text(encoding="utf-8"))["recipe"]
+    return f"`{recipe}`" if path.is_dir() else f"`{recipe}`, float32"

@@ -233,7 +233,7 @@ def page(rows: list[str], model: Path, options: str) -> str:
         f"{measured.by(f'make bench-service{options}')} with the client on them, "
         f"Python {sys.version.partition(' ')[0]}; {os.getloadavg()[2]:.1f} processes were running.\n"
         "Arrivals at random, latency in ms from the moment at which a request was due. JPEG of 400 × 400 as a form.\n"
-        f"The model is `{os.path.relpath(model, ROOT)}`, in the precision that each row names.\n"
+        f"The model is {measured.model(model)}, in the precision that each row names.\n"
     )
     table = ["| service | load | answered | p50 | p99 | worst | statuses |", "|---|---|---:|---:|---:|---:|---|"]
     return "\n".join(["# The service\n", heading, *table, *rows, ""])

@@ -20,7 +20,8 @@ def main() -> None:
     """Measure, print and write."""
     shots = [service.form(service.shot(seed)) for seed in range(8)]
     lines = ["| requests a second | p99 without, ms | p99 beside, ms | medians | ratio |", "|---:|---|---|---|---:|"]
-    with service.ours_running(service.model_of_clone()) as ours:
+    model = service.model_of_clone()
+    with service.ours_running(model) as ours:
         for rate in RATES:
             without, beside = measure(ours, shots, rate)
             middle, pressed = statistics.median(without), statistics.median(beside)
@@ -29,7 +30,8 @@ def main() -> None:
     where = measured.by("python -m benchmarks.slow")
     text = (
         f"# The service beside {SLOW_CLIENTS:,} slow clients\n\n{where} with all clients on them.\n"
-        "Each slow client sends a byte a second and comes back when it is hung up.\n\n" + "\n".join([*lines, ""])
+        "Each slow client sends a byte a second and comes back when it is hung up.\n"
+        f"The model is {measured.model(model)}.\n\n" + "\n".join([*lines, ""])
     )
     RESULTS.write_text(text, encoding="utf-8")
     print(text)

@@ -2,7 +2,7 @@
 
 import { Refusal } from "./refusal.js";
 
-const WISHES = { audio: false, video: { facingMode: { ideal: "environment" }, width: { ideal: 1280 }, height: { ideal: 960 } } };
+const WISHES = { audio: false, video: { facingMode: { ideal: "environment" }, width: { ideal: 960 }, height: { ideal: 720 } } };
 const LONGEST = 512; // of what is classified: twice what is made of it (pictures.js)
 const REASONS = {
   NotAllowedError: "camera-refused",
