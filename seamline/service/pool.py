@@ -22,6 +22,10 @@ PACKAGES = Path(__file__).resolve().parent.parent.parent
 START_S = 60.0
 ANSWER_S = 5.0  # for one question; the worst picture known takes 2 s
 WAIT_S = 5.0  # in the queue
+ALLOTTED = {
+    "OPENBLAS_NUM_THREADS": "1",  # else one for each processor
+    "MALLOC_TOP_PAD_": str(16 * 2**20),  # glibc gives no less than that back, to fetch it again for the next picture
+}
 FAILED_STARTS = 3  # in a row, after which there is no use in another one
 
 
@@ -61,7 +65,7 @@ class Worker:
             *(sys.executable, "-P", "-m", "seamline.service.worker", *command),  # -P: nothing from where it was started
             stdin=PIPE,
             stdout=PIPE,
-            env=environment | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},  # else one for each processor
+            env=environment | {"PYTHONPATH": paths} | ALLOTTED,
         )
         worker = cls(process, {})
         try:

@@ -1,7 +1,6 @@
 """`seamline serve`: binds, starts its workers, says where it listens, and ends with what it has begun."""
 
 import asyncio
-import gc
 import os
 import resource
 import signal
@@ -15,7 +14,7 @@ from ipaddress import ip_address
 import uvicorn
 
 from seamline import bundle, slots
-from seamline.service import app
+from seamline.service import app, cycles
 from seamline.service.app import Service
 from seamline.service.guard import Rules
 from seamline.service.pool import ANSWER_S, WAIT_S
@@ -27,7 +26,6 @@ OPEN_FILES = 8192
 GRACE_S = int(REQUEST_S + WAIT_S + ANSWER_S) + 2  # the longest that a request which has begun may take
 IDLE_S = 8  # between two requests on a connection; clients that keep theirs do so for 5 s, as httpx does
 BACKLOG = 2048
-NEW_OBJECTS = 50_000  # before Python looks for cycles among them: requests make none, 1,000 connections are 110,000
 
 
 class Server(uvicorn.Server):
@@ -99,8 +97,7 @@ async def _serve(source: Source, chosen: Namespace, listening: socket.socket) ->
     releases = Releases(source, chosen.workers, end)
     try:
         await releases.start()
-        gc.freeze()  # what is there now stays: no request waits while Python looks through it
-        gc.set_threshold(NEW_OBJECTS)
+        cycles.look_rarely()
         kept, token = chosen.corrections is not None, bool(os.environ.get(TOKEN))
         server = _server(Service(releases, chosen.queue, corrections=kept, token=token), chosen)
         servers.append(server)

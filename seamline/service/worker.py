@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from seamline import bundle, check
 from seamline.classifier import Classifier
-from seamline.service import answers, corrections, forms, frames, tensors
+from seamline.service import answers, corrections, cycles, forms, frames, tensors
 from seamline.service.answers import Serving
 from seamline.service.frames import Frame
 from seamline.service.refusals import Refused
@@ -46,6 +46,7 @@ def _serve(questions: BinaryIO) -> None:
             return
         frames.write(out, Frame(_facts(serving)))
         _limit_memory()
+        cycles.look_rarely()
         _answer_all(serving, folder, questions, out)
 
 
