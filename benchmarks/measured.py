@@ -14,9 +14,8 @@ def by(command: str, checkout: Path = ROOT) -> str:
 
 
 def model(path: Path) -> str:
-    """Of a bundle's folder or of its float model: such as "`swift`, float32"; of another file its name."""
+    """Of a bundle's folder or a file in it the recipe, such as "`swift`"; of another file its name."""
     manifest = (path if path.is_dir() else path.parent) / "manifest.json"
     if not manifest.is_file():
         return f"`{path.name}`"
-    recipe = json.loads(manifest.read_text(encoding="utf-8"))["recipe"]
-    return f"`{recipe}`" if path.is_dir() else f"`{recipe}`, float32"
+    return f"`{json.loads(manifest.read_text(encoding='utf-8'))['recipe']}`"

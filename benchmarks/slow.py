@@ -31,7 +31,7 @@ def main() -> None:
     text = (
         f"# The service beside {SLOW_CLIENTS:,} slow clients\n\n{where} with all clients on them.\n"
         "Each slow client sends a byte a second and comes back when it is hung up.\n"
-        f"The model is {measured.model(model)}.\n\n" + "\n".join([*lines, ""])
+        f"The model is {measured.model(model)}, in float32.\n\n" + "\n".join([*lines, ""])
     )
     RESULTS.write_text(text, encoding="utf-8")
     print(text)

@@ -1,4 +1,4 @@
-"""Python's collector of cycles, kept out of the way: no request leaves any, and looking for them stops everything."""
+"""Keeps Python's collector of cycles out of the service's way: no request leaves any, and all wait while it looks."""
 
 import gc
 

@@ -24,7 +24,7 @@ ANSWER_S = 5.0  # for one question; the worst picture known takes 2 s
 WAIT_S = 5.0  # in the queue
 ALLOTTED = {
     "OPENBLAS_NUM_THREADS": "1",  # else one for each processor
-    "MALLOC_TOP_PAD_": str(16 * 2**20),  # glibc gives no less than that back, to fetch it again for the next picture
+    "MALLOC_TOP_PAD_": str(4 * 2**20),  # glibc gives no less than that back, to fetch it again for the next picture
 }
 FAILED_STARTS = 3  # in a row, after which there is no use in another one
 

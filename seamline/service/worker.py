@@ -4,6 +4,7 @@ Started by pool.py, speaks frames on standard input and output, and ends when it
 only ever looked at here: a crash, a runaway or too much memory costs one answer, and the service starts another worker.
 """
 
+import gc
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 
 from seamline import bundle, check
 from seamline.classifier import Classifier
-from seamline.service import answers, corrections, cycles, forms, frames, tensors
+from seamline.service import answers, corrections, forms, frames, tensors
 from seamline.service.answers import Serving
 from seamline.service.frames import Frame
 from seamline.service.refusals import Refused
@@ -46,7 +47,7 @@ def _serve(questions: BinaryIO) -> None:
             return
         frames.write(out, Frame(_facts(serving)))
         _limit_memory()
-        cycles.look_rarely()
+        gc.freeze()  # what is there now stays: nobody waits while Python looks for cycles in it
         _answer_all(serving, folder, questions, out)
 
 
