@@ -350,7 +350,7 @@ def test_run_that_a_person_started_is_left_alone_until_it_is_killed(schedule, cl
         process.wait(10)
 
     assert ended(client, flow_run, FINAL_S).type == "CRASHED"
-    assert not list((project.root / life.FOLDER).iterdir())
+    wait_for(lambda: not list((project.root / life.FOLDER).iterdir()), SWEEP_S, "its sign of life is taken away, too")
     free.unlink()
 
 
