@@ -192,7 +192,7 @@ class Metered:
 class Crowded:
     """ASGI middleware: while the queue is full, a picture is refused before it is routed.
 
-    Saying so five times for each answer would otherwise take what the answers need (docs/experiments.md).
+    So refusing takes less from those who are answered. Whoever may not ask was refused by Guard before.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
