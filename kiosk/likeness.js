@@ -7,7 +7,7 @@ import { Refusal } from "./refusal.js";
 const FORMAT = "seamline likeness 2";
 const LARGEST_HEADER_BYTES = 4096;
 export const LARGEST_BYTES = 64 * 2 ** 20;
-const ALIKE = 0.89; // seamline/similar.py
+const ALIKE = 0.86; // seamline/similar.py
 
 /** @param {Uint8Array} content @param {string} model digest of the model that is to use it */
 export async function index(content, model) {

@@ -15,7 +15,7 @@ from seamline.classifier import Classifier
 from seamline.likeness import Index, Neighbour
 from seamline.progress import Progress
 
-ALIKE = 0.89  # the least cosine of pictures that are alike: benchmarks/alike.md; kiosk/likeness.js has the same
+ALIKE = 0.86  # the least cosine of pictures that are alike: benchmarks/alike.md; kiosk/likeness.js has the same
 
 
 def run(classifier: Classifier, chosen: Namespace) -> int:
