@@ -70,6 +70,7 @@ function connected(yes) {
 
 function fail(error, about = "picture") {
   const state = error.state ?? "fault";
+  if (about === "picture") kinds(false);
   at("notice").dataset.about = about;
   notice({ state, detail: error.detail ?? (error instanceof Error ? error.message : "") }, acts);
   if (about === "picture") setTimeout(intoView);
@@ -151,7 +152,8 @@ async function watch() {
     if (!camera.on) return; // let go meanwhile: somebody wanted another picture, or nobody was there
     unnoticed();
     watching(true);
-    at("capture").focus();
+    at("capture").focus({ preventScroll: true });
+    intoView("frame");
   } catch (error) {
     watching(false);
     fail(error);

@@ -21,7 +21,7 @@ export function headline(over, title, under) {
 export function answered({ order, unknown, seen, views, like }, below) {
   const [best] = order;
   at("answer").classList.toggle("unknown", unknown);
-  if (unknown) headline("Not sure", "I do not know this", `No kind reaches the ${percent(below)} that I need. The likeliest are:`);
+  if (unknown) headline("Not sure", "I do not know this", `No kind reaches the ${percent(below)} that I need.`);
   else headline("This looks like", best.name, likelihood(best.probability));
   at("bars").replaceChildren(...order.slice(0, 3).map(bar));
   at("steps").hidden = true;
@@ -51,8 +51,10 @@ function drawn(seen) {
 }
 
 function stocked(like) {
+  const within = at("samples").contains(document.activeElement);
   at("like").hidden = !like.length;
   at("stock").replaceChildren(...like.map(stockItem));
+  if (within && !at("samples").checkVisibility()) toAnswer(); // the stock is in the samples' place
 }
 
 function stockItem({ name, likeness }) {
@@ -64,11 +66,11 @@ function stockItem({ name, likeness }) {
   return made("li", {}, pane, made("span", { className: "name", textContent: title }), made("span", { className: "how", textContent: `${percent(likeness)} alike` }));
 }
 
-/** Onto the screen, if it lies below: on a telephone the answer does. */
-export function intoView() {
-  const { top } = at("answer").getBoundingClientRect();
+/** Onto the screen, if it lies elsewhere: on a telephone the answer does. */
+export function intoView(id = "answer") {
+  const { top } = at(id).getBoundingClientRect();
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  if (top < 0 || top > innerHeight * 0.6) at("answer").scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+  if (top < 0 || top > innerHeight * 0.6) at(id).scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
 }
 
 /** As if nobody had been here. */

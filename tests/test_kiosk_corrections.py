@@ -29,6 +29,11 @@ def test_correction_on_the_page_arrives_in_the_folder(visit, whole_page, tmp_pat
         page.set_input_files("#file", BAG)
         answer(page)
         page.click("#wrong")
+        give(page, "x.png", b"no picture")
+        state(page)
+        assert not page.is_visible("#kinds"), "one thing is shown at a time"
+        page.click("#notice-close")
+        page.click("#wrong")
         page.click("#kinds button:has-text('Ankle boot')")
         until(page, "document.getElementById('thanks').textContent === 'Thank you. Kept as: Ankle boot.'")
         counted = service.get("/metrics", Authorization="Bearer t").text

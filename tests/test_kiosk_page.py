@@ -87,6 +87,17 @@ def test_camera_is_shown_and_its_picture_answered(visit, address):
     assert page.evaluate("document.getElementById('video').srcObject") is None  # let go
 
 
+def test_camera_that_is_wanted_from_further_down_comes_into_view(visit, address):
+    page = visit(address, permissions=["camera"], viewport={"width": 390, "height": 844})
+    page.evaluate("scrollTo(0, document.getElementById('camera').getBoundingClientRect().top + scrollY)")
+    page.evaluate("document.getElementById('camera').click()")
+
+    until(page, "document.getElementById('video').videoWidth > 0")
+
+    until(page, "Math.abs(document.getElementById('frame').getBoundingClientRect().top) < 2")
+    assert page.evaluate(FOCUSED) == "capture"
+
+
 TAPPED_TWICE = """() => {
   const [capture, video] = ["capture", "video"].map((id) => document.getElementById(id));
   capture.click();
@@ -251,9 +262,11 @@ def test_stock_shows_nothing_but_what_is_alike(visit, whole_page, tmp_path):
         "--page", whole_page, "--bundle", REFERENCE, "--port", 0, "--index", tmp_path / "shop.safetensors"
     ) as (at, _):
         page = visit(at)
-        page.click('[data-sample="sneaker.png"]')
+        page.focus('[data-sample="sneaker.png"]')
+        page.keyboard.press("Enter")
         answer(page)
 
+        assert page.evaluate(FOCUSED) == "answer"  # the samples have gone
         assert 0 < len(alike) < 4
         assert page.locator("#stock .name").all_inner_texts() == ["Sneaker"] * len(alike)
 

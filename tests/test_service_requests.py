@@ -125,6 +125,7 @@ def test_broken_forms_are_refused(service, content_type, body, expected, reason)
     ("headers", "body", "expected", "reason"),
     [
         pytest.param({"Content-Type": "text/html"}, b"x", 415, "Expected a Content-Type among", id="another type"),
+        pytest.param({"Content-Type": "application/x-www-form-urlencoded"}, b"x", 415, "which curl says", id="curl's"),
         pytest.param({"Content-Type": ""}, b"x", 415, "Expected a Content-Type among", id="no type"),
         pytest.param({"Content-Encoding": "gzip"}, b"x", 415, "not compressed", id="compressed"),
         pytest.param({}, b"", 400, "Expected a body. Received none.", id="empty"),

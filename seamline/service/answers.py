@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seamline import likeness, pictures
 from seamline.bundle import BundleError
@@ -53,7 +54,10 @@ def classify(serving: Serving, picture: bytes) -> dict[str, Any]:
     Raises:
         Refused: 422, it cannot be read; 503, the model fails.
     """
-    views = _views(picture)
+    return _named(serving, _views(picture))
+
+
+def _named(serving: Serving, views: NDArray[np.uint8]) -> dict[str, Any]:
     try:
         row = serving.classifier.view_probabilities(views).tolist()
     except BundleError as error:
@@ -72,24 +76,26 @@ def classify(serving: Serving, picture: bytes) -> dict[str, Any]:
 
 
 def similar(serving: Serving, picture: bytes, k: int) -> dict[str, Any]:
-    """What the index has that is like a picture, the most alike first.
+    """The kind of the garment, and what the index has that is like it, the most alike first.
 
     Raises:
-        Refused: 404, there is no index; 422, the picture cannot be read.
+        Refused: 404, there is no index; 422, the picture cannot be read; 503, the model fails.
     """
     if serving.shop is None:
         raise Refused(404, serving.without_index)
+    views = _views(picture)
+    named = _named(serving, views)
     try:
-        found = serving.classifier.similar(_views(picture)[:1], serving.shop, k)[0]
+        found = serving.classifier.similar(views[:1], serving.shop, k)[0]
     except BundleError as error:
         raise busy(str(error)) from error
     neighbours = [
         {"name": one.name, "similarity": round(one.likeness, DECIMALS), "alike": one.likeness >= ALIKE} for one in found
     ]
-    return {"neighbours": neighbours, "version": serving.version}
+    return named | {"neighbours": neighbours}
 
 
-def _views(picture: bytes) -> Any:
+def _views(picture: bytes) -> NDArray[np.uint8]:
     try:
         return pictures.from_picture(picture)
     except (ValueError, MemoryError) as error:

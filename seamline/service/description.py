@@ -63,7 +63,11 @@ def described(kinds: Sequence[str], *, corrections: bool, token: bool) -> dict[s
         },
         "paths": {path: _guarded(path, methods) for path, methods in paths.items()} if token else paths,
         "components": {
-            "schemas": {"Error": _object(error=TEXT), "Classified": _classified(kinds), "Similar": _similar()},
+            "schemas": {
+                "Error": _object(error=TEXT),
+                "Classified": _object(**_named(kinds)),
+                "Similar": _similar(kinds),
+            },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}} if token else {},
         },
         "security": [{"token": []}] if token else [],
@@ -146,7 +150,8 @@ def _similar_operation() -> dict[str, Any]:
     count = {"name": "k", "in": "query", "description": "how many", "schema": schema}
     answers = _answers("the most alike first", {"$ref": "#/components/schemas/Similar"})
     refusals = BODIES | {404: "the service was started without an index"}
-    return _operation("What the shop has that is like a picture", answers, refusals, [count], _picture())
+    summary = "What a picture shows, and what the shop has that is like it"
+    return _operation(summary, answers, refusals, [count], _picture())
 
 
 def _correction(kinds: Sequence[str]) -> dict[str, Any]:
@@ -209,21 +214,21 @@ def _path_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _classified(kinds: Sequence[str]) -> dict[str, Any]:
-    return _object(
-        kind={"type": "string", "enum": [*kinds, "unknown"]},
-        probability=SHARE,
-        unknown={"type": "boolean"},
-        probabilities=_object(**dict.fromkeys(kinds, SHARE)),
-        version=WHOLE,
-        model=TEXT | {"pattern": "^[0-9a-f]{64}$"},
-    )
+def _named(kinds: Sequence[str]) -> dict[str, Any]:
+    return {
+        "kind": {"type": "string", "enum": [*kinds, "unknown"]},
+        "probability": SHARE,
+        "unknown": {"type": "boolean"},
+        "probabilities": _object(**dict.fromkeys(kinds, SHARE)),
+        "version": WHOLE,
+        "model": TEXT | {"pattern": "^[0-9a-f]{64}$"},
+    }
 
 
-def _similar() -> dict[str, Any]:
+def _similar(kinds: Sequence[str]) -> dict[str, Any]:
     cosine = {"type": "number", "minimum": -1, "maximum": 1}
     alike = {"type": "boolean", "description": "whether it is near enough to be shown as like the picture"}
-    return _object(neighbours=_list(_object(name=TEXT, similarity=cosine, alike=alike)), version=WHOLE)
+    return _object(**_named(kinds), neighbours=_list(_object(name=TEXT, similarity=cosine, alike=alike)))
 
 
 def _object(**properties: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from seamline.service.refusals import Gone, Refused, busy
 LARGEST_BODY_BYTES = 16 * 2**20  # a telephone's photograph has 2 to 12 MB
 HELD_BYTES = 256 * 2**20  # of all bodies that are being received or answered
 PICTURES = ("image/jpeg", "image/png", "image/webp", "image/gif", "application/octet-stream")
+URLENCODED = "application/x-www-form-urlencoded"
 
 
 class Budget:
@@ -63,8 +64,10 @@ def require_media_type(request: Request, *allowed: str) -> str:
     if encoding.strip().lower() != "identity":
         raise Refused(415, "Expected a body that is not compressed. Received a Content-Encoding.")
     content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() not in allowed:
-        raise Refused(415, f"Expected a Content-Type among {', '.join(filter(None, allowed))}. Received another.")
+    received = content_type.partition(";")[0].strip().lower()
+    if received not in allowed:
+        other = f"{URLENCODED}, which curl says unless told" if received == URLENCODED else "another"
+        raise Refused(415, f"Expected a Content-Type among {', '.join(filter(None, allowed))}. Received {other}.")
     return content_type
 
 

@@ -102,7 +102,8 @@ def _answer(serving: Serving, folder: str, question: Frame) -> Frame:
             answer = answers.classify(serving, _picture(question))
             return _json(answer, kinds={answer["kind"]: 1})
         case "similar":
-            return _json(answers.similar(serving, _picture(question), _k(question.head["k"])))
+            answer = answers.similar(serving, _picture(question), _k(question.head["k"]))
+            return _json(answer, kinds={answer["kind"]: 1})
         case "corrections":
             return _corrected(serving, Path(folder), question)
         case _:
