@@ -1,8 +1,10 @@
-"""Training images, drawn anew at every step in the graph: shifted, flipped, partly erased.
+"""Training images, drawn anew each time in the graph: shifted, flipped, partly erased.
 
 Where the recipe says so, some are made to look photographed, and some are no garments at all: strangers, which the
-model learns to be unsure of (https://arxiv.org/abs/1812.04606). Every draw is fixed by seed and step, so that a step
-can be repeated.
+model learns to be unsure of (https://arxiv.org/abs/1812.04606). Several batches are drawn at once, since that is a
+hundred small operations however few images there are. Every draw is fixed by the seed and the first batch's step, so
+that it can be repeated. What is flipped is not drawn but alternates from epoch to epoch, from a beginning that is, so
+that two epochs show each image both ways (https://arxiv.org/abs/2404.00498).
 """
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from tasks.recipes import Recipe
 
 ERASED_AREA = (0.02, 0.4)  # share of the picture: https://arxiv.org/abs/1708.04896, table 1
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width, likewise
-MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE, KINDS, LEVELS, COARSE, PIECES = range(11)  # the draws of a step
+MOVES, FLIPS, WHETHER, AREAS, ASPECTS, PLACES, NOISE, KINDS, LEVELS, COARSE, PIECES = range(11)  # what is drawn
 LINES, WIDTHS, BOXES, CORNERS, TURNS = range(11, 16)
 SMALLEST_BOX = 8.0  # pixels that pen strokes are at least given, in height and in width
 
@@ -36,27 +38,30 @@ def augmenter(train: Split, recipe: Recipe, seed: int) -> Callable[[Any, Any], A
         seed: of every draw, with the number of the step.
 
     Returns:
-        (indices (b,) int32, step () int32) → (b, 28, 28) uint8, the first of them strangers, and which are mirrored,
-        (b,) int32 of 0 and 1.
+        (indices (s, b) int32 of s batches, step () int32 of the first) → (s, b, 28, 28) uint8, the first of each batch
+        strangers, and which are mirrored, (s, b) int32 of 0 and 1.
     """
     gather, change = _gatherer(train.images, recipe), _changer(train, recipe)
+    steps_per_epoch = max(1, len(train.images) // recipe.batch)
+    begins = tf.constant(np.random.default_rng([seed, 0, FLIPS]).integers(0, 2, len(train.images), np.int32))
 
-    def images_at(indices: Any, step: Any) -> tuple[Any, Any]:
+    def images_at(batches: Any, step: Any) -> tuple[Any, Any]:
         def draw(what: int, shape: tuple[Any, ...], low: Any, high: Any, dtype: Any = tf.float32) -> Any:
             return tf.random.stateless_uniform(shape, tf.stack([seed + (what << 16), step]), low, high, dtype)
 
-        mirrored = (
-            draw(FLIPS, (tf.size(indices), 1), 0, 2, tf.int32) if recipe.flip else tf.zeros_like(indices)[:, None]
-        )
-        found = gather(indices, mirrored, draw)
+        shape, indices = tf.shape(batches), tf.reshape(batches, [-1])
+        turned = (tf.gather(begins, indices) + step // steps_per_epoch) % 2
+        mirrored = turned if recipe.flip else tf.zeros_like(indices)
+        found = gather(indices, mirrored[:, None], draw)
         found = _erased(found, recipe.erase, draw) if recipe.erase else found
-        return change(found, indices, mirrored[:, 0], draw), mirrored[:, 0]
+        found, mirrored = tf.reshape(found, (*tf.unstack(shape), SIDE, SIDE)), tf.reshape(mirrored, shape)
+        return change(found, batches, mirrored, draw), mirrored
 
     return images_at
 
 
 def _changer(train: Split, recipe: Recipe) -> Callable[[Any, Any, Any, Any], Any]:
-    """The first images of a batch become strangers, those after them look photographed."""
+    """The first images of each batch become strangers, those after them look photographed."""
     strange = strangers(recipe)
     changed = strange + round(recipe.photographed * recipe.batch)
     if not changed:
@@ -64,18 +69,26 @@ def _changer(train: Split, recipe: Recipe) -> Callable[[Any, Any, Any, Any], Any
     whole = tf.constant(train.images)
     about = photographed.Garments(*map(tf.constant, photographed.garments(train.images, train.labels)))
 
-    def change(found: Any, indices: Any, mirrored: Any, draw: Any) -> Any:
-        indices, mirrored = indices[:changed], mirrored[:changed]
-        own = tf.gather(whole, indices)
-        own = tf.where(mirrored[:, None, None] == 1, own[:, :, ::-1], own)
-        parts = [_strange(own[:strange], draw)] if strange else []
+    def own(batches: Any, mirrored: Any) -> Any:
+        images = tf.gather(whole, tf.reshape(batches, [-1]))
+        return tf.where(tf.reshape(mirrored, (-1, 1, 1)) == 1, images[:, :, ::-1], images)
+
+    def seen(batches: Any, mirrored: Any, draw: Any) -> Any:
+        boxes, shoes, sleeved = (tf.gather(one, tf.reshape(batches, [-1])) for one in about)
+        row, column, height, width = tf.unstack(boxes, axis=1)
+        column = tf.where(tf.reshape(mirrored, [-1]) == 1, SIDE - 1 - column, column)
+        these = photographed.Garments(tf.stack([row, column, height, width], axis=1), shoes, sleeved)
+        return photographed.photographed(own(batches, mirrored), these, draw)
+
+    def change(found: Any, batches: Any, mirrored: Any, draw: Any) -> Any:
+        parts, steps = [found[:, changed:]], tf.shape(batches)[0]
         if changed > strange:
-            boxes, shoes, sleeved = (tf.gather(one, indices[strange:]) for one in about)
-            row, column, height, width = tf.unstack(boxes, axis=1)
-            column = tf.where(mirrored[strange:] == 1, SIDE - 1 - column, column)
-            these = photographed.Garments(tf.stack([row, column, height, width], axis=1), shoes, sleeved)
-            parts.append(photographed.photographed(own[strange:], these, draw))
-        return tf.concat([*parts, found[changed:]], axis=0)
+            these = seen(batches[:, strange:changed], mirrored[:, strange:changed], draw)
+            parts.insert(0, tf.reshape(these, (steps, changed - strange, SIDE, SIDE)))
+        if strange:
+            these = _strange(own(batches[:, :strange], mirrored[:, :strange]), draw)
+            parts.insert(0, tf.reshape(these, (steps, strange, SIDE, SIDE)))
+        return tf.concat(parts, axis=1)
 
     return change
 

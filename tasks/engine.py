@@ -1,7 +1,8 @@
 """The training loop: compiled, over data in memory, gathered and augmented in the graph.
 
 Keras's `fit` costs Python time at every step, which on so small a net is a good part of it
-(https://github.com/keras-team/keras/issues/18648); here Python is asked once per `STEPS_PER_CALL` steps.
+(https://github.com/keras-team/keras/issues/18648); here Python is asked once for some thousand images, which are also
+gathered and augmented at once, batch by batch only trained on.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from tasks.arrays import Split
 from tasks.augment import augmenter, strangers
 from tasks.recipes import Recipe
 
-STEPS_PER_CALL = 30
+IMAGES_PER_CALL = 4096  # 15 MB at most while they are looked up; more makes nothing faster
 STEPS_PER_AVERAGING = 8
 WARM_UP = 0.1  # share of all steps
 
@@ -58,8 +59,9 @@ class Trainer:
         order = np.random.default_rng([self._seed, number]).permutation(self._count)
         batches = order[: self.steps_per_epoch * batch].reshape(self.steps_per_epoch, batch).astype(np.int32)
         sums = np.zeros(2)
-        for first in range(0, self.steps_per_epoch, STEPS_PER_CALL):
-            part = batches[first : first + STEPS_PER_CALL]
+        steps_at_once = max(1, IMAGES_PER_CALL // batch)
+        for first in range(0, self.steps_per_epoch, steps_at_once):
+            part = batches[first : first + steps_at_once]
             sums += self._run(tf.constant(part), tf.constant(first_step + first)).numpy()
             done = first + len(part)
             yield Progress(first_step + done, *(sums / done).tolist())
@@ -165,11 +167,12 @@ def _compiled(
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.int32)])
     def run(batches: Any, first_step: Any) -> Any:
         sums = tf.zeros(2)
+        images, mirrored = images_at(batches, first_step)
         for offset in tf.range(tf.shape(batches)[0]):
-            step, indices = first_step + offset, batches[offset]
-            images, mirrored = images_at(indices, step)
+            step = first_step + offset
             with tf.GradientTape() as tape:
-                loss, right = loss_of(tf.cast(model(images, training=True), tf.float32), indices, mirrored)
+                logits = tf.cast(model(images[offset], training=True), tf.float32)
+                loss, right = loss_of(logits, batches[offset], mirrored[offset])
             optimiser.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
             sums += tf.stack([loss, tf.reduce_mean(tf.cast(right, tf.float32))])
             if step % STEPS_PER_AVERAGING == STEPS_PER_AVERAGING - 1:

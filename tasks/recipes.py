@@ -83,7 +83,7 @@ class Recipe(Section):
     schedule: Literal["cosine", "constant"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     shift: Annotated[int, Field(ge=0, le=8)]  # images are moved by up to this many pixels each way
-    flip: bool  # left to right, every other time
+    flip: bool  # left to right, in every other epoch
     erase: Share  # of the images have noise in a rectangle
     photographed: Share = 0.0  # of the images look as if customers had photographed them: tasks/photographed.py
     strangers: Share = 0.0  # of the images are no garments; the model learns to be unsure of them

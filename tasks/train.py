@@ -71,7 +71,7 @@ def _garments(validation: Split, recipe: Recipe, seed: int) -> Images:
     parts = np.array_split(
         np.arange(len(validation.labels), dtype=np.int32), -(-len(validation.labels) // trained.BATCH)
     )
-    photographed = [images_at(part, np.int32(0))[0].numpy() for part in parts]
+    photographed = [images_at(part[None], np.int32(0))[0][0].numpy() for part in parts]
     return np.concatenate([validation.images, *photographed])
 
 

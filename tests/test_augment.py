@@ -22,7 +22,7 @@ def drawn(images, recipe):
         images_at = augmenter(
             Split(images, np.arange(len(images), dtype=np.uint8)), recipe.model_copy(update=plain | changes), seed=3
         )
-        return images_at(tf.constant(indices), tf.constant(step))[0].numpy()
+        return images_at(tf.constant(indices)[None], tf.constant(step))[0][0].numpy()
 
     return draw
 
@@ -56,15 +56,24 @@ def test_it_says_which_are_mirrored(images, recipe):
     )
 
     for step in range(10):
-        found, mirrored = (value.numpy() for value in images_at(tf.constant(range(6)), tf.constant(step)))
+        found, mirrored = (value[0].numpy() for value in images_at(tf.range(6)[None], tf.constant(step)))
         for image, one, turned in zip(images, found, mirrored, strict=True):
             np.testing.assert_array_equal(one, image[:, ::-1] if turned else image)
 
 
-def test_flipping_flips_half(images, drawn):
-    found = np.concatenate([drawn([0] * 8, step, flip=True) for step in range(50)])
+def test_each_image_is_flipped_in_every_other_epoch_and_half_of_them_in_the_first(garments, recipe):
+    split = garments(6, 1)
+    changes = {"shift": 0, "flip": True, "erase": 0.0, "batch": 20}  # so that three steps are an epoch
+    images_at = augmenter(split, recipe.model_copy(update=changes), seed=3)
 
-    assert 0.4 < np.mean([np.array_equal(one, images[0][:, ::-1]) for one in found]) < 0.6
+    def mirrored(step):
+        return images_at(tf.range(60)[None], tf.constant(step))[1][0].numpy()
+
+    first, second, third = mirrored(2), mirrored(3), mirrored(6)
+    np.testing.assert_array_equal(first, mirrored(0))
+    np.testing.assert_array_equal(second, 1 - first)
+    np.testing.assert_array_equal(third, first)
+    assert 0.3 < first.mean() < 0.7
 
 
 def test_shifting_reaches_every_place(images, drawn):
@@ -102,7 +111,7 @@ def changed(garments, recipe):
     def draw(step=0, **changes):
         plain = {"shift": 0, "flip": False, "erase": 0.0, "batch": 40}
         images_at = augmenter(split, recipe.model_copy(update=plain | changes), seed=3)
-        return split.images, images_at(tf.range(40), tf.constant(step))[0].numpy()
+        return split.images, images_at(tf.range(40)[None], tf.constant(step))[0][0].numpy()
 
     return draw
 
@@ -129,6 +138,20 @@ def test_the_first_of_a_batch_are_changed_and_the_others_as_they_are(changed, ch
     assert (found.shape, found.dtype) == (images.shape, np.uint8)
     assert (found[first:last] != images[first:last]).any(axis=(1, 2)).all()
     np.testing.assert_array_equal(found[last:], images[last:])
+
+
+def test_several_batches_at_once_are_each_changed_at_their_beginning(garments, recipe):
+    split = garments(8, 1)
+    changes = {"shift": 0, "flip": False, "erase": 0.0, "batch": 20, "strangers": 0.25, "photographed": 0.25}
+    images_at = augmenter(split, recipe.model_copy(update=changes), seed=3)
+    batches = tf.reshape(tf.range(80), (4, 20))
+
+    found, mirrored = (value.numpy() for value in images_at(batches, tf.constant(0)))
+
+    assert (found.shape, mirrored.shape) == ((4, 20, 28, 28), (4, 20))
+    asked = split.images.reshape(4, 20, 28, 28)
+    assert (found[:, :10] != asked[:, :10]).any(axis=(2, 3)).all()
+    np.testing.assert_array_equal(found[:, 10:], asked[:, 10:])
 
 
 def test_strangers_are_of_ten_kinds_as_often(changed):
@@ -170,7 +193,8 @@ def test_mirrored_garment_is_photographed_as_the_mirror_image(recipe):
     change = augment._changer(split, recipe.model_copy(update={"photographed": 1.0, "batch": 1}))
 
     plain, mirrored = (
-        change(tf.constant(image), tf.constant([0]), tf.constant([turned]), never).numpy() for turned in (0, 1)
+        change(tf.constant(image[None]), tf.constant([[0]]), tf.constant([[turned]]), never)[0].numpy()
+        for turned in (0, 1)
     )
 
     assert plain.any()
