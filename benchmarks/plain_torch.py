@@ -1,6 +1,6 @@
 """The net of swift as one writes it in PyTorch: batch normalisation, float32, Adam, data in memory.
 
-.venv-torch/bin/python -m benchmarks.plain_torch FOLDER GOAL      # an environment with torch and numpy alone
+.venv-torch/bin/python -m benchmarks.plain_torch FOLDER GOAL WIDTH      # an environment with torch and numpy alone
 """
 
 import sys
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from benchmarks.clock import Clock
 
-EPOCHS, BATCH, WIDTH = 10, 128, 16  # as recipes/swift.yaml
+EPOCHS, BATCH = 10, 128  # as recipes/swift.yaml, or half as many
 
 
-def main(normalised: Path, goal: float) -> None:
+def main(normalised: Path, goal: float, width: int) -> None:
     """Train, and print a line of JSON."""
     torch.manual_seed(7)
     images, labels = read(normalised, "train")
     held_out, truth = read(normalised, "validation")
     clock = Clock(goal, len(labels))
-    model = net().to(memory_format=torch.channels_last)
+    model = net(width).to(memory_format=torch.channels_last)
     optimiser, loss_of = torch.optim.Adam(model.parameters(), 0.001), nn.CrossEntropyLoss()
     for _ in range(EPOCHS):
         model.train()
@@ -61,13 +61,13 @@ def convolution(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after))
 
 
-def net() -> nn.Sequential:
+def net(width: int) -> nn.Sequential:
     """The layers of models/residual.py, with batch normalisation."""
-    stages = [convolution(1, WIDTH), nn.ReLU()]
-    for channels in (2 * WIDTH, 4 * WIDTH):
+    stages = [convolution(1, width), nn.ReLU()]
+    for channels in (2 * width, 4 * width):
         stages += [nn.MaxPool2d(2), convolution(channels // 2, channels), Block(channels)]
-    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * WIDTH, 10))
+    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

@@ -47,12 +47,13 @@ def environment() -> dict[str, str]:
 
 def contenders() -> Iterator[tuple[str, list[str]]]:
     """Name → the command that trains it and prints a line of JSON: images_per_second, seconds (to the goal), epochs."""
-    folder = str(NORMALISED)
+    folder, all_recipes = str(NORMALISED), recipes.load_all(ROOT / "recipes")
+    same = [folder, str(GOAL), str(all_recipes[OURS].size["width"])]
     yield OURS, [sys.executable, "-m", "benchmarks.recipe", OURS, folder, str(GOAL)]
-    yield "the same in plain Keras", [sys.executable, "-m", "benchmarks.plain_keras", folder, str(GOAL)]
+    yield "the same in plain Keras", [sys.executable, "-m", "benchmarks.plain_keras", *same]
     if TORCH.is_file():
-        yield "the same in PyTorch", [str(TORCH), "-m", "benchmarks.plain_torch", folder, str(GOAL)]
-    for name, recipe in recipes.load_all(ROOT / "recipes").items():
+        yield "the same in PyTorch", [str(TORCH), "-m", "benchmarks.plain_torch", *same]
+    for name, recipe in all_recipes.items():
         if not recipe.source.startswith(OURSELVES):
             yield name, [sys.executable, "-m", "benchmarks.recipe", name, folder, str(GOAL)]
 
