@@ -28,7 +28,7 @@ SIZES = {
 BOMB = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (100_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0" + b"\0" * 40
 SAMPLE = "sneaker"
 SELECTOR = f'[data-sample="{SAMPLE}.png"]'
-FILMED = "document.getElementById('video').videoWidth > 0"
+FILMED = "!document.getElementById('capture').hidden && document.getElementById('video').videoWidth > 0"
 DARK = 20  # mean grey level of a picture in which little is seen
 PATIENCE_S = 61  # just longer than a page waits for its worker
 

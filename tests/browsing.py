@@ -161,6 +161,11 @@ def until(page, expression):
         page.wait_for_timeout(50)
 
 
+def filmed(page):
+    """Waits until the camera's picture is shown and can be taken; the browser has it a little before."""
+    until(page, "!document.getElementById('capture').hidden && document.getElementById('video').videoWidth > 0")
+
+
 def kept(page):
     """Waits until the page would come without a network, and nothing more is written of who began with which page."""
     until(page, "navigator.serviceWorker.getRegistration().then((worker) => worker?.active?.state === 'activated')")

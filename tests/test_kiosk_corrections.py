@@ -7,7 +7,7 @@ import pytest
 
 from seamline import Classifier, likeness
 from tests import golden
-from tests.browsing import REFERENCE, answer, give, needs_chromium, serving, state, until
+from tests.browsing import REFERENCE, answer, filmed, give, needs_chromium, serving, state, until
 from tests.conftest import ROOT
 from tests.serving import running
 
@@ -97,7 +97,7 @@ def test_correction_sends_the_picture_whose_answer_is_shown(visit, whole_page, c
         page.wait_for_selector("#correction:not([hidden])", state="attached")
         for _ in range(2):
             page.click("#camera")
-            until(page, "document.getElementById('video').videoWidth > 0")
+            filmed(page)
             page.click("#capture")
             answer(page)
             page.evaluate("void (seamline.thinker.answer = () => new Promise(() => undefined))")  # from now on

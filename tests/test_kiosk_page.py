@@ -16,6 +16,7 @@ from tests.browsing import (
     REFERENCE,
     answer,
     encoded,
+    filmed,
     give,
     needs_chromium,
     serving,
@@ -61,7 +62,7 @@ def test_keyboard_is_led_on_when_its_button_goes(visit, address):
     page = visit(address, permissions=["camera"])
     page.focus("#camera")
     page.keyboard.press("Enter")
-    until(page, "document.getElementById('video').videoWidth > 0")
+    filmed(page)
     assert page.evaluate(FOCUSED) == "capture"
 
     page.keyboard.press("Enter")
@@ -79,7 +80,7 @@ def test_camera_is_shown_and_its_picture_answered(visit, address):
     page = visit(address, permissions=["camera"])
 
     page.click("#camera")
-    until(page, "document.getElementById('video').videoWidth > 0")
+    filmed(page)
     page.click("#capture")
 
     answer(page)
@@ -92,7 +93,7 @@ def test_camera_that_is_wanted_from_further_down_comes_into_view(visit, address)
     page.evaluate("scrollTo(0, document.getElementById('camera').getBoundingClientRect().top + scrollY)")
     page.evaluate("document.getElementById('camera').click()")
 
-    until(page, "document.getElementById('video').videoWidth > 0")
+    filmed(page)
 
     until(page, "Math.abs(document.getElementById('frame').getBoundingClientRect().top) < 2")
     assert page.evaluate(FOCUSED) == "capture"
@@ -109,7 +110,7 @@ TAPPED_TWICE = """() => {
 def test_camera_that_is_tapped_twice_answers_once(visit, address):
     page = visit(address, permissions=["camera"])
     page.click("#camera")
-    until(page, "document.getElementById('video').videoWidth > 0")
+    filmed(page)
 
     assert page.evaluate(TAPPED_TWICE)
 
@@ -125,7 +126,7 @@ def test_camera_that_sees_nothing_but_ground_goes_on_and_may_be_asked_again(play
     with contextlib.closing(playwright.chromium.launch(executable_path=CHROMIUM, args=flags)) as browser:
         page = visit(address, browser=browser, permissions=["camera"])
         page.click("#camera")
-        until(page, "document.getElementById('video').videoWidth > 0")
+        filmed(page)
         for _ in range(2):
             assert page.evaluate(TAPPED_TWICE), "its picture stands still while it is looked at"
 
@@ -163,7 +164,7 @@ def test_camera_that_is_unplugged_is_said_and_upload_remains(visit, address):
     """The browser's own event of a track that ended: a fake camera has no cable."""
     page = visit(address, permissions=["camera"])
     page.click("#camera")
-    until(page, "document.getElementById('video').videoWidth > 0")
+    filmed(page)
 
     page.evaluate("document.getElementById('video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
 
